@@ -1,0 +1,1 @@
+"""Client of the Container Runtime Interface, v1."""

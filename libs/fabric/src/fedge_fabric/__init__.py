@@ -1,0 +1,1 @@
+"""Messages between fedge services: addresses, envelopes, topology, publishing, acknowledging."""

@@ -1,0 +1,1 @@
+"""The cloud's client of a Kubernetes API."""

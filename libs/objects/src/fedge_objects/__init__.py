@@ -1,0 +1,1 @@
+"""Names, versions and typed views of the Kubernetes objects that fedge handles."""

@@ -1,0 +1,1 @@
+"""What makes a plugin a process: discovery, settings, logging, supervision."""

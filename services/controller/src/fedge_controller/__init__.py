@@ -1,0 +1,1 @@
+"""Kubernetes objects down to nodes, their status up."""

@@ -1,0 +1,1 @@
+"""Devices and their models down to nodes, their status up."""

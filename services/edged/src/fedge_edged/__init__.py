@@ -1,0 +1,1 @@
+"""Keeps the node's containers as the pods in meta say."""

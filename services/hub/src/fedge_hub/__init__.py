@@ -1,0 +1,1 @@
+"""The cloud's door to its nodes."""

@@ -1,0 +1,1 @@
+"""The edge's truth: every object the node was given."""

@@ -1,0 +1,1 @@
+"""Desired and reported state of each device at the edge."""

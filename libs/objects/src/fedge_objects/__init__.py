@@ -1,1 +1,21 @@
-"""Names, versions and typed views of the Kubernetes objects that fedge handles."""
+"""Names, versions and changes of the Kubernetes objects that fedge handles.
+
+Pure values that every service shares: no input or output, no broker, no client library.
+"""
+
+from fedge_objects._change import Change, JsonObject
+from fedge_objects._key import InvalidKeyError, NodeName, ObjectKey
+from fedge_objects._quantity import parse_quantity
+from fedge_objects._references import references
+from fedge_objects._version import Version
+
+__all__ = [
+    "Change",
+    "InvalidKeyError",
+    "JsonObject",
+    "NodeName",
+    "ObjectKey",
+    "Version",
+    "parse_quantity",
+    "references",
+]

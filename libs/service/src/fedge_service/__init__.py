@@ -1,1 +1,21 @@
 """What makes a plugin a process: discovery, settings, logging, supervision."""
+
+from fedge_service._discovery import UnknownServiceError, find_services, load_plugins
+from fedge_service._plugin import Ready, ServicePlugin
+from fedge_service._running import run_services
+from fedge_service._settings import EdgeSettings, ServiceSettings, describe
+from fedge_service._supervision import backoff, supervise
+
+__all__ = [
+    "EdgeSettings",
+    "Ready",
+    "ServicePlugin",
+    "ServiceSettings",
+    "UnknownServiceError",
+    "backoff",
+    "describe",
+    "find_services",
+    "load_plugins",
+    "run_services",
+    "supervise",
+]

@@ -1,0 +1,191 @@
+"""A message: a CloudEvent in binary mode.
+
+Attributes of the event lie in the AMQP headers with the prefix ``cloudEvents_``, as in the AMQP
+binding (https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/amqp-protocol-binding.md);
+the id is the AMQP message id as well. The body is JSON, compressed with zstd above 16 KiB.
+The W3C trace context (https://www.w3.org/TR/trace-context/) is the header ``traceparent``.
+"""
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from fedge_fabric import kinds
+from fedge_fabric.errors import MalformedError
+from fedge_objects import Change, ObjectKey, Version
+
+CONTENT_TYPE = "application/json"
+COMPRESS_ABOVE_BYTES = 16 * 1024
+MAX_BODY_BYTES = 8 * 1024 * 1024
+"""More than any object an API server takes (3 MiB), so that a broken sender cannot fill memory."""
+
+_PREFIX = "cloudEvents_"
+_VERSION = "fedgeversion"
+_REQUIRED = ("id", "type", "source", "time")
+
+
+def _new_id() -> str:
+    return str(uuid.uuid4())
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Envelope:
+    """One event.
+
+    Attributes:
+        type: what happened or is wanted, e.g. ``fedge.object.put`` (see ``fedge_fabric.kinds``).
+        source: who says so: ``/cloud/hub``, ``/node/edge-1/meta``.
+        subject: what it is about, mostly an object key as text; may be empty.
+        data: any JSON value.
+        version: of the object that it carries, where it carries one.
+        traceparent: W3C trace context, or empty.
+        id: with ``source`` unique; a repeat is recognised by it.
+        time: when it was made, with time zone.
+    """
+
+    type: str
+    source: str
+    subject: str = ""
+    data: Any = None
+    version: Version | None = None
+    traceparent: str = ""
+    id: str = field(default_factory=_new_id)
+    time: datetime = field(default_factory=_now)
+
+    def headers(self) -> dict[str, str]:
+        """Return the AMQP headers."""
+        headers = {
+            _PREFIX + "specversion": "1.0",
+            _PREFIX + "id": self.id,
+            _PREFIX + "type": self.type,
+            _PREFIX + "source": self.source,
+            _PREFIX + "time": self.time.isoformat(),
+        }
+        if self.subject:
+            headers[_PREFIX + "subject"] = self.subject
+        if self.version is not None:
+            headers[_PREFIX + _VERSION] = str(self.version)
+        if self.traceparent:
+            headers["traceparent"] = self.traceparent
+        return headers
+
+    def body(self) -> tuple[bytes, str | None]:
+        """Return the body and its content encoding (``zstd`` or None)."""
+        body = msgspec.json.encode(self.data)
+        if len(body) <= COMPRESS_ABOVE_BYTES:
+            return body, None
+        import zstandard  # noqa: PLC0415 - most messages are small
+
+        return zstandard.compress(body, 3), "zstd"
+
+    @classmethod
+    def read(
+        cls, *, headers: Mapping[str, Any], body: bytes, content_encoding: str | None
+    ) -> "Envelope":
+        """Read a message.
+
+        Raises:
+            MalformedError: a required attribute is missing or wrong, the body is too large, not
+                JSON, or of an unknown encoding.
+        """
+        values = {
+            name.removeprefix(_PREFIX): value
+            for name, value in headers.items()
+            if name.startswith(_PREFIX) and isinstance(value, str)
+        }
+        missing = [name for name in _REQUIRED if not values.get(name)]
+        if missing:
+            raise MalformedError(f"no CloudEvent: header {_PREFIX}{missing[0]} is missing")
+        if values.get("specversion") != "1.0":
+            raise MalformedError(f"CloudEvents version {values.get('specversion')!r} is not 1.0")
+        try:
+            time = datetime.fromisoformat(values["time"])
+            version = Version.parse(values[_VERSION]) if _VERSION in values else None
+        except ValueError as exc:
+            raise MalformedError(str(exc)) from exc
+        traceparent = headers.get("traceparent")
+        return cls(
+            type=values["type"],
+            source=values["source"],
+            subject=values.get("subject", ""),
+            data=_decode(body, content_encoding),
+            version=version,
+            traceparent=traceparent if isinstance(traceparent, str) else "",
+            id=values["id"],
+            time=time,
+        )
+
+
+def _decode(body: bytes, content_encoding: str | None) -> Any:
+    if content_encoding == "zstd":
+        body = _decompress(body)
+    elif content_encoding:
+        raise MalformedError(f"content encoding {content_encoding!r} is unknown: use zstd or none")
+    if len(body) > MAX_BODY_BYTES:
+        raise MalformedError(f"body of {len(body)} bytes is over the limit of {MAX_BODY_BYTES}")
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+        raise MalformedError(f"body is not JSON: {exc}") from exc
+
+
+def _decompress(body: bytes) -> bytes:
+    import zstandard  # noqa: PLC0415 - most messages are small
+
+    try:
+        size = zstandard.frame_content_size(body)
+        if not 0 <= size <= MAX_BODY_BYTES:
+            raise MalformedError(
+                f"body of {size} bytes uncompressed is over the limit of {MAX_BODY_BYTES}"
+            )
+        return zstandard.ZstdDecompressor().decompress(body, max_output_size=MAX_BODY_BYTES)
+    except zstandard.ZstdError as exc:
+        raise MalformedError(f"body is not zstd: {exc}") from exc
+
+
+def change_of(envelope: Envelope) -> Change:
+    """Return the change that a ``fedge.object.*`` message carries.
+
+    Raises:
+        MalformedError: it carries none.
+    """
+    if envelope.version is None:
+        raise MalformedError(f"message {envelope.id} of type {envelope.type!r} has no version")
+    if envelope.data is not None and not (
+        isinstance(envelope.data, dict) and isinstance(envelope.data.get("metadata"), dict)
+    ):
+        raise MalformedError(f"message {envelope.id} about {envelope.subject!r} has no object")
+    try:
+        key = ObjectKey.parse(envelope.subject)
+    except ValueError as exc:
+        raise MalformedError(str(exc)) from exc
+    return Change(
+        key=key,
+        version=envelope.version,
+        object=envelope.data,
+        traceparent=envelope.traceparent,
+    )
+
+
+def envelope_of(change: Change, *, source: str) -> Envelope:
+    """Return the message that carries ``change``.
+
+    Its id follows from what it says, so that a second telling is recognised as a repeat.
+    """
+    return Envelope(
+        type=kinds.OBJECT_GONE if change.is_gone else kinds.OBJECT_PUT,
+        source=source,
+        subject=str(change.key),
+        data=change.object,
+        version=change.version,
+        traceparent=change.traceparent,
+        id=f"{change.key}@{change.version}{'-' if change.is_gone else ''}",
+    )

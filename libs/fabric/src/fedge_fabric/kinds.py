@@ -1,0 +1,54 @@
+"""The types of all messages, and the shape of what they carry.
+
+Facts are in the past tense, wishes in the imperative. ``data`` is described as JSON.
+"""
+
+from typing import Final
+
+OBJECT_PUT: Final = "fedge.object.put"
+"""An object as the node should have it. subject: its key; version: set; data: the object."""
+
+OBJECT_GONE: Final = "fedge.object.gone"
+"""A tombstone. subject: the object's key; version: set; data: null."""
+
+OBJECTS_LISTED: Final = "fedge.objects.listed"
+"""All objects of one resource that concern a node, at one revision (cloud only).
+
+subject: the resource; version: ``revision.revision`` of the list;
+data: ``{"keys": ["pods/default/a", ...]}``. What is not listed and not newer is gone."""
+
+OBJECT_STORED: Final = "fedge.object.stored"
+"""The node holds this version on disk. subject: the key; version: set; data: null."""
+
+INVENTORY_ASKED: Final = "fedge.inventory.asked"
+"""Hub asks what a node has: meta answers ``INVENTORY_TAKEN``, edged and twin report anew.
+
+data: null."""
+
+INVENTORY_TAKEN: Final = "fedge.inventory.taken"
+"""What a node has. data: ``{"versions": {"pods/default/a": "12.12", ...}}``, tombstones too."""
+
+STATUS_REPORTED: Final = "fedge.status.reported"
+"""An object's status as the node sees it. subject: the key;
+
+data: ``{"uid": str, "status": {...}, "observed": [incarnation, sequence], "finished": bool}``;
+``observed`` rises; ``finished``: a deleted pod has ended and its object may go."""
+
+NODE_ALIVE: Final = "fedge.node.alive"
+"""A heartbeat; expires on its way. data: ``{"interval_seconds": float}``."""
+
+EVENT_RECORDED: Final = "fedge.event.recorded"
+"""A Kubernetes Event. data: the ``v1`` Event object."""
+
+LOGS_ASKED: Final = "fedge.logs.asked"
+"""Asks for a container's log. data: ``{"namespace", "pod", "container", "options": {...}}``."""
+
+ANSWERED: Final = "fedge.request.answered"
+"""The answer to a request. subject: the request's id;
+
+data: ``{"status": HTTP code, "body": str, "last": bool, "index": int}``: one or more pieces."""
+
+RESYNC_ASKED: Final = "fedge.resync.asked"
+"""Hub asks the cloud services to tell again what every node, or one node, should have.
+
+data: ``{"node": str | null}``."""

@@ -1,0 +1,68 @@
+"""Settings that every service has, read from the environment.
+
+A wrong value stops the start with all errors at once; an unknown variable is not an error, because
+one environment serves several services.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings.sources import PydanticBaseSettingsSource
+
+
+class ServiceSettings(BaseSettings):
+    """Base of a service's settings: ``FEDGE_<SERVICE>_<FIELD>``."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid", frozen=True, env_nested_delimiter="__", use_attribute_docstrings=True
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - the library's signature
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read arguments, then the environment, then secret files; no dotenv file."""
+        return init_settings, env_settings, file_secret_settings
+
+
+class EdgeSettings(ServiceSettings):
+    """What the services of one edge share: ``FEDGE_EDGE_<FIELD>``."""
+
+    model_config = SettingsConfigDict(env_prefix="FEDGE_EDGE_")
+
+    node_name: str = Field(
+        pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$",
+    )
+    """Name of the Kubernetes Node that this edge is: lower case letters, digits, ``-``, ``.``."""
+
+    amqp_url: SecretStr = SecretStr("amqp://guest:guest@127.0.0.1:5672/")
+    """The edge's own broker."""
+
+    data_dir: Path = Path("/var/lib/fedge")
+    """Folder of the edge's databases. It must outlive a reboot; it holds all the edge knows."""
+
+    heartbeat_seconds: float = Field(default=10.0, gt=0)
+    """How often the node says that it is alive. Kubernetes renews its leases every 10 s; less costs
+    the link and the API server more, more makes an absent node show later."""
+
+
+def describe(settings: BaseModel) -> dict[str, Any]:
+    """Return the effective settings for the start-up log, secrets masked."""
+    return {name: _shown(getattr(settings, name)) for name in type(settings).model_fields}
+
+
+def _shown(value: object) -> Any:
+    if isinstance(value, BaseModel):
+        return describe(value)
+    if isinstance(value, SecretStr):
+        return "***"
+    if isinstance(value, bool | int | float | None):
+        return value
+    return str(value)

@@ -1,0 +1,245 @@
+"""Definitions that a broker loads at boot: users, rights, exchanges, queues, links.
+
+A broker that loads them comes up configured, with no call to its API. The format is RabbitMQ's
+(https://www.rabbitmq.com/docs/definitions). Rights of a link user follow what a federation link
+and a shovel do upstream, and no more (https://www.rabbitmq.com/docs/access-control): its own link
+queue with the internal exchanges beside it, binding and publishing only under its own routing keys.
+"""
+
+import base64
+import hashlib
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from fedge_fabric import topology
+from fedge_fabric.addresses import MessageClass, encode_word
+from fedge_objects import NodeName
+
+LINK_PREFETCH = 100
+LINK_HEARTBEAT_SECONDS = 5
+LINK_RECONNECT_SECONDS = 1
+_VHOST = "/"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class User:
+    """Someone who may log in to a broker. The password is never printed."""
+
+    name: str
+    password: str
+
+    def __repr__(self) -> str:
+        """Return the name only."""
+        return f"User({self.name!r})"
+
+
+def cloud_definitions(*, admin: User, nodes: Mapping[NodeName, User]) -> dict[str, Any]:
+    """Return the definitions of the cloud's broker.
+
+    Args:
+        admin: the user of hub, controller and device.
+        nodes: the link user of each node that is known in advance.
+    """
+    users = [_user(admin)]
+    permissions = [_permission(admin.name, ".*", ".*", ".*")]
+    topic_permissions: list[dict[str, str]] = []
+    for node, user in nodes.items():
+        users.append(_user(user))
+        permissions.append(_link_permission(node, user.name))
+        topic_permissions.extend(_link_topic_permissions(node, user.name))
+    return {
+        "users": users,
+        "vhosts": [{"name": _VHOST}],
+        "permissions": permissions,
+        "topic_permissions": topic_permissions,
+        "exchanges": [_exchange(name) for name in topology.CLOUD_EXCHANGES],
+        "queues": [
+            _dead_queue(),
+            _queue(topology.HUB_WANTED.name),
+            *(_queue(topology.hub_up(each).name) for each in MessageClass),
+        ],
+        "bindings": [
+            _binding(topology.DEAD, topology.DEAD, "#"),
+            *(
+                _binding(b.exchange, topology.HUB_WANTED.name, b.routing_key)
+                for b in topology.HUB_WANTED.bindings
+            ),
+            *(
+                _binding(b.exchange, topology.hub_up(each).name, b.routing_key)
+                for each in MessageClass
+                for b in topology.hub_up(each).bindings
+            ),
+        ],
+    }
+
+
+def edge_definitions(*, node: NodeName, admin: User, link: User, cloud: str) -> dict[str, Any]:
+    """Return the definitions of a node's broker: its queues, federation down and shovels up.
+
+    Args:
+        node: the node; its broker's cluster name must be the same.
+        admin: the user of meta, edged and twin.
+        link: the node's user at the cloud's broker.
+        cloud: the cloud's broker as ``host:port``.
+    """
+    uri = (
+        f"amqp://{quote(link.name, safe='')}:{quote(link.password, safe='')}@{cloud}/%2f"
+        f"?heartbeat={LINK_HEARTBEAT_SECONDS}&connection_timeout=5000"
+    )
+    upstream = f"cloud-{encode_word(node)}"
+    state = topology.meta_state(node)
+    return {
+        "users": [_user(admin)],
+        "vhosts": [{"name": _VHOST}],
+        "permissions": [_permission(admin.name, ".*", ".*", ".*")],
+        "global_parameters": [{"name": "cluster_name", "value": node}],
+        "exchanges": [_exchange(name) for name in topology.EDGE_EXCHANGES],
+        "queues": [
+            _dead_queue(),
+            _queue(state.name),
+            *(
+                _queue(
+                    topology.up_queue(each),
+                    {"x-max-length-bytes": topology.UP_MAX_BYTES},
+                )
+                for each in MessageClass
+            ),
+        ],
+        "bindings": [
+            _binding(topology.DEAD, topology.DEAD, "#"),
+            *(_binding(b.exchange, state.name, b.routing_key) for b in state.bindings),
+            *(
+                _binding(topology.UP, topology.up_queue(each), f"node.{encode_word(node)}.{each}.#")
+                for each in MessageClass
+            ),
+        ],
+        "parameters": [
+            {
+                "vhost": _VHOST,
+                "component": "federation-upstream",
+                "name": upstream,
+                "value": {
+                    "uri": uri,
+                    "ack-mode": "on-confirm",
+                    "prefetch-count": LINK_PREFETCH,
+                    "reconnect-delay": LINK_RECONNECT_SECONDS,
+                    # without it a clean stop of this broker deletes the node's queue in the cloud
+                    "resource-cleanup-mode": "never",
+                    "trust-user-id": False,
+                },
+            },
+            *(_shovel(each, uri) for each in MessageClass),
+        ],
+        "policies": [
+            {
+                "vhost": _VHOST,
+                "name": "fedge-down",
+                "pattern": f"^{re.escape(topology.DOWN)}$",
+                "apply-to": "exchanges",
+                "definition": {"federation-upstream": upstream},
+                "priority": 10,
+            }
+        ],
+    }
+
+
+def link_queue(node: NodeName) -> str:
+    """Return the name of the cloud's queue that holds what waits for ``node``."""
+    return f"federation: {topology.DOWN} -> {node}"
+
+
+def _shovel(message_class: MessageClass, uri: str) -> dict[str, Any]:
+    return {
+        "vhost": _VHOST,
+        "component": "shovel",
+        "name": topology.up_queue(message_class),
+        "value": {
+            "src-protocol": "amqp091",
+            "src-uri": "amqp://",
+            "src-queue": topology.up_queue(message_class),
+            "src-prefetch-count": LINK_PREFETCH,
+            "dest-protocol": "amqp091",
+            "dest-uri": uri,
+            "dest-exchange": topology.UP,
+            "ack-mode": "on-confirm",
+            "reconnect-delay": LINK_RECONNECT_SECONDS,
+        },
+    }
+
+
+def _link_permission(node: NodeName, user: str) -> dict[str, str]:
+    queue = re.escape(link_queue(node))
+    down, up = re.escape(topology.DOWN), re.escape(topology.UP)
+    own = f"{queue}( [AB])?"
+    return _permission(user, f"^{own}$", f"^({own}|{up})$", f"^({down}|{own})$")
+
+
+def _link_topic_permissions(node: NodeName, user: str) -> list[dict[str, str]]:
+    own = rf"^node\.{re.escape(encode_word(node))}(\..*)?$"
+    nothing = "^$"
+    return [
+        _topic_permission(user, topology.DOWN, write=nothing, read=own),
+        _topic_permission(user, topology.UP, write=own, read=nothing),
+    ]
+
+
+def _user(user: User) -> dict[str, Any]:
+    """Return a user with a salted hash (https://www.rabbitmq.com/docs/passwords)."""
+    salt = os.urandom(4)
+    digest = hashlib.sha256(salt + user.password.encode()).digest()
+    return {
+        "name": user.name,
+        "password_hash": base64.b64encode(salt + digest).decode(),
+        "hashing_algorithm": "rabbit_password_hashing_sha256",
+        "tags": "",
+        "limits": {},
+    }
+
+
+def _permission(user: str, configure: str, write: str, read: str) -> dict[str, str]:
+    return {"user": user, "vhost": _VHOST, "configure": configure, "write": write, "read": read}
+
+
+def _topic_permission(user: str, exchange: str, *, write: str, read: str) -> dict[str, str]:
+    return {"user": user, "vhost": _VHOST, "exchange": exchange, "write": write, "read": read}
+
+
+def _exchange(name: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "vhost": _VHOST,
+        "type": "topic",
+        "durable": True,
+        "auto_delete": False,
+        "internal": False,
+        "arguments": {},
+    }
+
+
+def _queue(name: str, arguments: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    return {
+        "name": name,
+        "vhost": _VHOST,
+        "durable": True,
+        "auto_delete": False,
+        "arguments": dict(arguments or {}),
+    }
+
+
+def _dead_queue() -> dict[str, Any]:
+    return _queue(topology.DEAD, {"x-max-length-bytes": topology.DEAD_MAX_BYTES})
+
+
+def _binding(source: str, queue: str, routing_key: str) -> dict[str, Any]:
+    return {
+        "source": source,
+        "vhost": _VHOST,
+        "destination": queue,
+        "destination_type": "queue",
+        "routing_key": routing_key,
+        "arguments": {},
+    }

@@ -1,0 +1,340 @@
+"""Publishing and consuming on one broker, with FastStream underneath.
+
+What is published durably is confirmed by the broker before ``publish`` returns. A message is
+acknowledged only after its handler returned; what a handler raises decides where the message goes
+(see ``fedge_fabric.errors``). The broker may be away at start or later: connecting goes on until
+it answers, and a handler that runs while the link drops is cancelled and gets its message again.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import aio_pika
+import structlog
+from aio_pika.exceptions import AMQPError, DeliveryError
+from faststream import AckPolicy
+from faststream.rabbit import Channel, RabbitBroker, RabbitExchange, RabbitMessage, RabbitQueue
+from faststream.rabbit.schemas import ExchangeType
+
+from fedge_fabric import topology
+from fedge_fabric.envelope import CONTENT_TYPE, Envelope
+from fedge_fabric.errors import (
+    FabricError,
+    InvalidError,
+    MalformedError,
+    UnavailableError,
+    UnroutableError,
+)
+from fedge_fabric.topology import Queue
+
+log = structlog.stdlib.get_logger("fedge.fabric")
+
+_PUBLISH_TIMEOUT_SECONDS = 30.0
+_CONNECT_TIMEOUT_SECONDS = 10.0
+_RECONNECT_SECONDS = 1.0
+_REASON = "fedge-reason"
+_QUEUE = "fedge-queue"
+_ATTEMPT = "fedge-attempt"
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A message as it came: who it is for and what it says."""
+
+    routing_key: str
+    envelope: Envelope
+
+
+Handler = Callable[[Delivery], Awaitable[None]]
+
+
+@dataclass(slots=True)
+class Statistics:
+    """Counts since the start of this process."""
+
+    published: int = 0
+    handled: int = 0
+    retried: int = 0
+    dead_lettered: int = 0
+
+
+class Fabric:
+    """One connection to one broker.
+
+    Use as an asynchronous context manager after ``subscribe``::
+
+        fabric = Fabric(url, service="meta", exchanges=topology.EDGE_EXCHANGES)
+        fabric.subscribe(topology.meta_state(node), on_change)
+        async with fabric.running():
+            ...
+    """
+
+    def __init__(self, url: str, *, service: str, exchanges: Sequence[str]) -> None:
+        """Prepare; nothing is connected yet.
+
+        Args:
+            url: ``amqp://user:password@host:port/vhost``.
+            service: name of the connection in the broker, and in logs.
+            exchanges: what must exist in this broker.
+        """
+        self.statistics = Statistics()
+        self._service = service
+        self._exchanges = {name: _exchange(name) for name in exchanges}
+        self._queues: list[Queue] = []
+        self._broker = RabbitBroker(
+            url,
+            timeout=_CONNECT_TIMEOUT_SECONDS,
+            fail_fast=False,
+            reconnect_interval=_RECONNECT_SECONDS,
+            client_properties={"connection_name": f"fedge {service}"},
+            default_channel=Channel(publisher_confirms=True, on_return_raises=True),
+            app_id=f"fedge-{service}",
+            apply_types=False,
+            logger=None,
+            on_reconnected=[self._on_reconnected],
+        )
+        self._reconnected: list[Callable[[], None]] = []
+
+    def subscribe(self, queue: Queue, handler: Handler) -> None:
+        """Have ``handler`` called for each message of ``queue``, up to its prefetch side by side."""
+        self._queues.append(queue)
+        subscriber = self._broker.subscriber(
+            RabbitQueue(queue.name, durable=not queue.exclusive, declare=False),
+            channel=Channel(prefetch_count=queue.prefetch),
+            ack_policy=AckPolicy.MANUAL,
+            no_reply=True,
+            decoder=_undecoded,
+        )
+
+        async def consume(message: RabbitMessage) -> None:
+            await self._consume(queue, handler, message)
+
+        subscriber(consume)
+
+    def on_reconnected(self, callback: Callable[[], None]) -> None:
+        """Have ``callback`` called after the link to the broker was lost and is back."""
+        self._reconnected.append(callback)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Connect, declare, consume; stop consuming and disconnect at the end."""
+        try:
+            await self._broker.connect()
+            await self._declare()
+            await self._broker.start()
+            log.info("broker_connected", service=self._service)
+            yield
+        finally:
+            await self._broker.stop()
+
+    async def publish(
+        self,
+        envelope: Envelope,
+        *,
+        exchange: str,
+        routing_key: str,
+        mandatory: bool = False,
+        expires_after: timedelta | None = None,
+    ) -> None:
+        """Publish and wait for the broker's confirm.
+
+        Args:
+            envelope: the message.
+            exchange: one of those given at the start.
+            routing_key: an address as text.
+            mandatory: a queue must take it.
+            expires_after: drop it when it was not consumed by then.
+
+        Raises:
+            UnroutableError: mandatory, and no queue takes it.
+            UnavailableError: the broker did not confirm; the message may have arrived or not.
+        """
+        body, encoding = envelope.body()
+        await self._send(
+            aio_pika.Message(
+                body,
+                headers=dict(envelope.headers()),
+                content_type=CONTENT_TYPE,
+                content_encoding=encoding,
+                delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+                message_id=envelope.id,
+                timestamp=envelope.time,
+                type=envelope.type,
+                expiration=expires_after,
+                app_id=f"fedge-{self._service}",
+            ),
+            self._exchanges[exchange],
+            routing_key,
+            mandatory=mandatory,
+        )
+        self.statistics.published += 1
+
+    async def _send(
+        self,
+        message: aio_pika.Message,
+        exchange: RabbitExchange,
+        routing_key: str,
+        *,
+        mandatory: bool,
+    ) -> None:
+        try:
+            async with asyncio.timeout(_PUBLISH_TIMEOUT_SECONDS):
+                await self._broker.publish(
+                    message,
+                    exchange=exchange,
+                    routing_key=routing_key,
+                    mandatory=mandatory,
+                )
+        except DeliveryError as exc:
+            raise UnroutableError(
+                f"no queue takes {routing_key!r} from exchange {exchange.name!r}"
+            ) from exc
+        except (AMQPError, OSError, TimeoutError, RuntimeError) as exc:
+            # aiormq tells a channel or connection that closes under a caller as RuntimeError
+            raise UnavailableError(
+                f"broker did not confirm {routing_key!r}: {exc or type(exc).__name__}"
+            ) from exc
+
+    async def _declare(self) -> None:
+        for exchange in self._exchanges.values():
+            await self._broker.declare_exchange(exchange)
+        for queue in self._queues:
+            declared = await self._broker.declare_queue(
+                RabbitQueue(
+                    queue.name,
+                    durable=not queue.exclusive,
+                    exclusive=queue.exclusive,
+                    auto_delete=queue.exclusive,
+                    arguments=dict(queue.arguments) or None,
+                )
+            )
+            for binding in queue.bindings:
+                await declared.bind(binding.exchange, routing_key=binding.routing_key)
+            if not queue.exclusive:
+                await self._broker.declare_queue(
+                    RabbitQueue(
+                        queue.later,
+                        durable=True,
+                        arguments={
+                            "x-message-ttl": int(topology.RETRY_AFTER_SECONDS * 1000),
+                            "x-dead-letter-exchange": "",
+                            "x-dead-letter-routing-key": queue.name,
+                        },
+                    )
+                )
+
+    async def _on_reconnected(self, *_: Any) -> None:
+        log.info("broker_reconnected", service=self._service)
+        for callback in self._reconnected:
+            callback()
+
+    async def _consume(self, queue: Queue, handler: Handler, message: RabbitMessage) -> None:
+        raw = message.raw_message
+        try:
+            envelope = Envelope.read(
+                headers=raw.headers, body=raw.body, content_encoding=raw.content_encoding
+            )
+            await handler(Delivery(_original_key(raw), envelope))
+        except (MalformedError, InvalidError) as exc:
+            await self._bury(queue, message, str(exc))
+        except UnavailableError as exc:
+            await self._retry(queue, message, exc)
+        except Exception as exc:
+            log.exception("handler_failed", queue=queue.name, message_id=raw.message_id)
+            await self._retry(queue, message, exc)
+        else:
+            self.statistics.handled += 1
+            await message.ack()
+
+    async def _retry(self, queue: Queue, message: RabbitMessage, cause: Exception) -> None:
+        raw = message.raw_message
+        attempt = _attempt(raw) + 1
+        if attempt > topology.MAX_ATTEMPTS and not isinstance(cause, UnavailableError):
+            await self._bury(queue, message, f"gave up after {attempt - 1} attempts: {cause}")
+            return
+        log.warning(
+            "message_retried",
+            queue=queue.name,
+            message_id=raw.message_id,
+            attempt=attempt,
+            reason=str(cause),
+        )
+        self.statistics.retried += 1
+        if queue.exclusive:
+            await message.nack()
+            return
+        await self._pass_on(
+            message,
+            RabbitExchange("", type=ExchangeType.DIRECT),
+            queue.later,
+            {_ATTEMPT: attempt, "fedge-key": _original_key(raw)},
+        )
+
+    async def _bury(self, queue: Queue, message: RabbitMessage, reason: str) -> None:
+        raw = message.raw_message
+        log.warning(
+            "message_dead_lettered",
+            queue=queue.name,
+            message_id=raw.message_id,
+            routing_key=raw.routing_key,
+            reason=reason,
+        )
+        self.statistics.dead_lettered += 1
+        await self._pass_on(
+            message,
+            self._exchanges[topology.DEAD],
+            queue.name,
+            {_REASON: reason[:1024], _QUEUE: queue.name, "fedge-key": _original_key(raw)},
+        )
+
+    async def _pass_on(
+        self,
+        message: RabbitMessage,
+        exchange: RabbitExchange,
+        routing_key: str,
+        headers: dict[str, Any],
+    ) -> None:
+        """Put the message elsewhere, and acknowledge it only then."""
+        raw = message.raw_message
+        copy = aio_pika.Message(
+            raw.body,
+            headers={**raw.headers, **headers},
+            content_type=raw.content_type,
+            content_encoding=raw.content_encoding,
+            delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+            message_id=raw.message_id,
+            timestamp=raw.timestamp,
+            type=raw.type,
+            app_id=raw.app_id,
+        )
+        try:
+            await self._send(copy, exchange, routing_key, mandatory=True)
+        except FabricError as exc:
+            log.warning("message_requeued", message_id=raw.message_id, reason=str(exc))
+            await message.nack()
+        else:
+            await message.ack()
+
+
+def _exchange(name: str) -> RabbitExchange:
+    return RabbitExchange(name, type=ExchangeType.TOPIC, durable=True)
+
+
+async def _undecoded(message: RabbitMessage) -> RabbitMessage:
+    """Hand the message itself to the handler: reading it may fail, and that is ours to answer."""
+    return message
+
+
+def _original_key(raw: aio_pika.abc.AbstractIncomingMessage) -> str:
+    """Return the routing key under which the message first came, before it was tried again."""
+    key = raw.headers.get("fedge-key")
+    return key if isinstance(key, str) else raw.routing_key or ""
+
+
+def _attempt(raw: aio_pika.abc.AbstractIncomingMessage) -> int:
+    attempt = raw.headers.get(_ATTEMPT, 0)
+    return attempt if isinstance(attempt, int) else 0

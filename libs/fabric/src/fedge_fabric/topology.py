@@ -1,0 +1,130 @@
+"""Every exchange and queue of fedge, in one place.
+
+Cloud broker::
+
+    controller, device ─► fedge.wanted ─► hub.wanted ─► hub
+    hub ─► fedge.down ─► (one federation queue per node) ─► edge
+    edge ─► fedge.up ─► hub.up.state|event|request|spans ─► hub
+    hub ─► fedge.reported ─► controller.reported.*, device.reported.* ─► controller, device
+    hub ─► fedge.control ─► (one queue per replica) ─► controller, device
+
+Edge broker::
+
+    (federation) ─► fedge.down ─► meta.state ─► meta;  edged.request ─► edged; ...
+    meta ─► fedge.local ─► edged.objects, twin.objects ─► edged, twin
+    meta, edged, twin ─► fedge.up ─► up.state|event|request|spans ─► (shovels) ─► cloud
+
+Each queue that a service consumes has a waiting room ``<queue>.later`` for what is tried again, and
+what can never be handled goes to ``fedge.dead`` with its reason.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from fedge_fabric.addresses import MessageClass, encode_word
+from fedge_objects import NodeName
+
+WANTED: Final = "fedge.wanted"
+DOWN: Final = "fedge.down"
+UP: Final = "fedge.up"
+REPORTED: Final = "fedge.reported"
+CONTROL: Final = "fedge.control"
+LOCAL: Final = "fedge.local"
+DEAD: Final = "fedge.dead"
+
+CLOUD_EXCHANGES: Final = (WANTED, DOWN, UP, REPORTED, CONTROL, DEAD)
+EDGE_EXCHANGES: Final = (DOWN, UP, LOCAL, DEAD)
+"""All are durable topic exchanges."""
+
+RETRY_AFTER_SECONDS: Final = 2.0
+MAX_ATTEMPTS: Final = 20
+DEAD_MAX_BYTES: Final = 64 * 1024 * 1024
+UP_MAX_BYTES: Final = 512 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """A queue takes from ``exchange`` what matches ``routing_key`` (AMQP topic pattern)."""
+
+    exchange: str
+    routing_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """A durable queue that one service consumes.
+
+    Attributes:
+        name: in the broker.
+        bindings: what it takes.
+        prefetch: messages in hand at once, which is how many handlers run side by side.
+        arguments: further queue arguments.
+        exclusive: one per consumer, gone with it.
+    """
+
+    name: str
+    bindings: tuple[Binding, ...] = ()
+    prefetch: int = 64
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    exclusive: bool = False
+
+    @property
+    def later(self) -> str:
+        """Name of the queue in which messages wait to be tried again."""
+        return f"{self.name}.later"
+
+
+HUB_WANTED: Final = Queue("hub.wanted", (Binding(WANTED, "#"),))
+
+
+def hub_up(message_class: MessageClass) -> Queue:
+    """Return hub's queue for one class of what nodes say."""
+    return Queue(f"hub.up.{message_class}", (Binding(UP, f"node.*.{message_class}.#"),))
+
+
+def reported(service: str, message_class: MessageClass, resources: tuple[str, ...]) -> Queue:
+    """Return a cloud service's queue for what nodes report about ``resources``."""
+    return Queue(
+        f"{service}.reported.{message_class}",
+        tuple(
+            Binding(REPORTED, f"node.*.{message_class}.{encode_word(resource)}.#")
+            for resource in resources
+        ),
+    )
+
+
+def control(service: str, replica: str) -> Queue:
+    """Return the queue in which each replica of a cloud service hears hub's wishes."""
+    return Queue(f"{service}.control.{replica}", (Binding(CONTROL, "#"),), exclusive=True)
+
+
+def meta_state(node: NodeName) -> Queue:
+    """Return meta's queue for objects."""
+    return Queue("meta.state", (Binding(DOWN, f"node.{encode_word(node)}.state.#"),))
+
+
+def edge_request(service: str, node: NodeName, requests: tuple[str, ...]) -> Queue:
+    """Return an edge service's queue for requests of the kinds that it answers."""
+    return Queue(
+        f"{service}.request",
+        tuple(Binding(DOWN, f"node.{encode_word(node)}.request.{word}.#") for word in requests),
+    )
+
+
+def local_objects(service: str, resources: tuple[str, ...]) -> Queue:
+    """Return an edge service's queue for changes of ``resources`` that meta has stored."""
+    return Queue(
+        f"{service}.objects",
+        tuple(Binding(LOCAL, f"object.{encode_word(resource)}.#") for resource in resources),
+    )
+
+
+def local_key(resource: str, namespace: str, name: str) -> str:
+    """Return the routing key by which meta tells its neighbours of a change."""
+    return ".".join(("object", *map(encode_word, (resource, namespace, name))))
+
+
+def up_queue(message_class: MessageClass) -> str:
+    """Return the name of the edge's queue from which a shovel takes one class up."""
+    return f"up.{message_class}"

@@ -19,6 +19,7 @@ from aio_pika.exceptions import AMQPError, DeliveryError
 from faststream import AckPolicy
 from faststream.rabbit import Channel, RabbitBroker, RabbitExchange, RabbitMessage, RabbitQueue
 from faststream.rabbit.schemas import ExchangeType
+from yarl import URL
 
 from fedge_fabric import topology
 from fedge_fabric.envelope import CONTENT_TYPE, Envelope
@@ -86,11 +87,10 @@ class Fabric:
         self._exchanges = {name: _exchange(name) for name in exchanges}
         self._queues: list[Queue] = []
         self._broker = RabbitBroker(
-            url,
+            URL(url).update_query(name=f"fedge-{service}", heartbeat="10"),
             timeout=_CONNECT_TIMEOUT_SECONDS,
             fail_fast=False,
             reconnect_interval=_RECONNECT_SECONDS,
-            client_properties={"connection_name": f"fedge {service}"},
             default_channel=Channel(publisher_confirms=True, on_return_raises=True),
             app_id=f"fedge-{service}",
             apply_types=False,
@@ -100,7 +100,7 @@ class Fabric:
         self._reconnected: list[Callable[[], None]] = []
 
     def subscribe(self, queue: Queue, handler: Handler) -> None:
-        """Have ``handler`` called for each message of ``queue``, up to its prefetch side by side."""
+        """Have ``handler`` called for each message of ``queue``, ``prefetch`` side by side."""
         self._queues.append(queue)
         subscriber = self._broker.subscriber(
             RabbitQueue(queue.name, durable=not queue.exclusive, declare=False),
@@ -196,7 +196,7 @@ class Fabric:
         except (AMQPError, OSError, TimeoutError, RuntimeError) as exc:
             # aiormq tells a channel or connection that closes under a caller as RuntimeError
             raise UnavailableError(
-                f"broker did not confirm {routing_key!r}: {exc or type(exc).__name__}"
+                f"broker did not confirm {routing_key!r}: {str(exc) or type(exc).__name__}"
             ) from exc
 
     async def _declare(self) -> None:
@@ -209,7 +209,6 @@ class Fabric:
                     durable=not queue.exclusive,
                     exclusive=queue.exclusive,
                     auto_delete=queue.exclusive,
-                    arguments=dict(queue.arguments) or None,
                 )
             )
             for binding in queue.bindings:

@@ -18,9 +18,8 @@ Each queue that a service consumes has a waiting room ``<queue>.later`` for what
 what can never be handled goes to ``fedge.dead`` with its reason.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Final
 
 from fedge_fabric.addresses import MessageClass, encode_word
 from fedge_objects import NodeName
@@ -59,14 +58,12 @@ class Queue:
         name: in the broker.
         bindings: what it takes.
         prefetch: messages in hand at once, which is how many handlers run side by side.
-        arguments: further queue arguments.
         exclusive: one per consumer, gone with it.
     """
 
     name: str
     bindings: tuple[Binding, ...] = ()
     prefetch: int = 64
-    arguments: Mapping[str, Any] = field(default_factory=dict)
     exclusive: bool = False
 
     @property

@@ -1,1 +1,49 @@
-"""The cloud's client of a Kubernetes API."""
+"""The cloud's client of a Kubernetes API, over the official package's asynchronous client.
+
+The only importer of ``kubernetes``. Objects are plain JSON: what a service hands on to a node must
+not lose the fields that a model here does not know.
+"""
+
+from fedge_kube.client import KubeClient, Listing
+from fedge_kube.errors import (
+    ConflictError,
+    ExpiredError,
+    KubeError,
+    NotFoundError,
+    RefusedError,
+    UnreachableError,
+)
+from fedge_kube.resources import (
+    CONFIG_MAPS,
+    CUSTOM_RESOURCE_DEFINITIONS,
+    EVENTS,
+    LEASES,
+    NODES,
+    PODS,
+    SECRETS,
+    Resource,
+)
+from fedge_kube.watching import Changed, Listed, Removed, observe
+
+__all__ = [
+    "CONFIG_MAPS",
+    "CUSTOM_RESOURCE_DEFINITIONS",
+    "EVENTS",
+    "LEASES",
+    "NODES",
+    "PODS",
+    "SECRETS",
+    "Changed",
+    "ConflictError",
+    "ExpiredError",
+    "KubeClient",
+    "KubeError",
+    "Listed",
+    "Listing",
+    "NotFoundError",
+    "RefusedError",
+    "Removed",
+    "Resource",
+    "UnreachableError",
+    "observe",
+]

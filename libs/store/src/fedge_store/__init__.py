@@ -1,1 +1,11 @@
-"""The edge's store of objects in SQLite, with its inbox and outbox."""
+"""The edge's store: every object the node was given, and the messages that follow from them.
+
+One SQLite file. Meta alone writes it (``ObjectStore``); edged and twin read it when they start
+(``ObjectReader``), so that a gateway has its pods back before any broker answers.
+"""
+
+from fedge_store._reader import ObjectReader
+from fedge_store._schema import StoreError
+from fedge_store._writer import ObjectStore, Outgoing, OutgoingRow
+
+__all__ = ["ObjectReader", "ObjectStore", "Outgoing", "OutgoingRow", "StoreError"]

@@ -1,0 +1,84 @@
+"""A resource as it is and as it becomes: list, then watch, without an end.
+
+A watch that breaks off goes on from the last revision seen; one that is too old begins with a new
+list. Whoever consumes this sees every object's newest state, and each list is complete, so that
+what is missing from it is known to be gone.
+"""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import structlog
+
+from fedge_kube.client import KubeClient
+from fedge_kube.errors import ExpiredError, KubeError
+from fedge_kube.resources import Resource
+from fedge_objects import JsonObject
+from fedge_service import backoff
+
+log = structlog.stdlib.get_logger("fedge.kube")
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """All objects there are, at ``revision``."""
+
+    items: list[JsonObject]
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """An object was added or changed."""
+
+    object: JsonObject
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """An object is gone; its last state, with the revision of its removal."""
+
+    object: JsonObject
+
+
+Observation = Listed | Changed | Removed
+
+
+async def observe(client: KubeClient, resource: Resource) -> AsyncIterator[Observation]:
+    """Yield the list of ``resource``, then its changes, and a new list whenever one is needed."""
+    async for _ in backoff(most_seconds=10):
+        try:
+            listing = await client.list(resource)
+            yield Listed(listing.items, listing.revision)
+            async for change in _changes(client, resource, listing.revision):
+                yield change
+        except KubeError as exc:
+            log.warning("listing_again", resource=resource.name, reason=str(exc))
+
+
+async def _changes(
+    client: KubeClient, resource: Resource, revision: int
+) -> AsyncIterator[Observation]:
+    """Yield changes after ``revision``, over as many watches as it takes.
+
+    Raises:
+        ExpiredError: the server has forgotten the revision.
+    """
+    while True:
+        async for waited in backoff(first_seconds=0.2, most_seconds=5):
+            heard = False
+            try:
+                async for kind, obj in client.watch(resource, revision):
+                    heard = True
+                    revision = int(obj["metadata"]["resourceVersion"])
+                    if kind == "DELETED":
+                        yield Removed(obj)
+                    elif kind != "BOOKMARK":
+                        yield Changed(obj)
+                heard = True  # ended by the server in good order
+            except ExpiredError:
+                raise
+            except KubeError as exc:
+                log.info("watching_again", resource=resource.name, reason=str(exc), waited=waited)
+            if heard:
+                break

@@ -1,0 +1,49 @@
+"""Reading the store beside its writer."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Self
+
+import aiosqlite
+import msgspec
+
+from fedge_objects import Change, ObjectKey, Version
+
+
+class ObjectReader:
+    """A read-only view; it never blocks the writer and is never blocked by it (WAL)."""
+
+    def __init__(self, connection: aiosqlite.Connection) -> None:
+        self._connection = connection
+
+    @classmethod
+    @asynccontextmanager
+    async def opened(cls, path: Path) -> AsyncIterator[Self]:
+        """Open the store at ``path`` for reading.
+
+        Raises:
+            FileNotFoundError: there is no store yet: this node was never given anything.
+        """
+        if not await asyncio.to_thread(path.exists):
+            raise FileNotFoundError(f"no store at {path}")
+        async with aiosqlite.connect(f"file:{path}?mode=ro", uri=True) as connection:
+            yield cls(connection)
+
+    async def list(self, resource: str) -> list[Change]:
+        """Return the objects of ``resource`` that the node should have, without tombstones."""
+        rows = await self._connection.execute_fetchall(
+            "SELECT namespace, name, decided, revision, body, traceparent FROM objects"
+            " WHERE resource = ? AND body IS NOT NULL",
+            (resource,),
+        )
+        return [
+            Change(
+                key=ObjectKey(resource, namespace, name),
+                version=Version(decided, revision),
+                object=msgspec.json.decode(body),
+                traceparent=traceparent,
+            )
+            for namespace, name, decided, revision, body, traceparent in rows
+        ]

@@ -1,0 +1,175 @@
+"""Writing the store: an object and the messages that follow from it, in one transaction.
+
+Every commit reaches the disk before it returns (``synchronous=FULL``): what is acknowledged after
+it survives a power cut. Nothing is written when a change brings nothing new.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import aiosqlite
+import msgspec
+
+from fedge_objects import Change, ObjectKey, Version
+from fedge_store._schema import SCHEMA, SCHEMA_VERSION, StoreError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outgoing:
+    """A message to be published, in the form in which it goes out."""
+
+    exchange: str
+    routing_key: str
+    headers: dict[str, str]
+    body: bytes
+    encoding: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutgoingRow:
+    """A message that waits in the outbox, with its place in the order."""
+
+    id: int
+    message: Outgoing
+
+
+class ObjectStore:
+    """The one writer of the file. Safe to use from several tasks of one event loop."""
+
+    def __init__(self, connection: aiosqlite.Connection) -> None:
+        self._connection = connection
+        self._writing = asyncio.Lock()
+        self._added = asyncio.Event()
+        self._added.set()
+
+    @classmethod
+    @asynccontextmanager
+    async def opened(cls, path: Path) -> AsyncIterator[Self]:
+        """Open the store at ``path``, making it if there is none.
+
+        Raises:
+            StoreError: the file was written by a newer fedge.
+        """
+        path.parent.mkdir(parents=True, exist_ok=True)
+        async with aiosqlite.connect(path, isolation_level=None) as connection:
+            await connection.execute("PRAGMA journal_mode=WAL")
+            await connection.execute("PRAGMA synchronous=FULL")
+            await connection.execute("PRAGMA busy_timeout=5000")
+            await _prepare(connection, path)
+            yield cls(connection)
+
+    async def apply(self, change: Change, outgoing: Sequence[Outgoing]) -> bool:
+        """Store ``change`` with the messages that follow, if it is newer than what is there.
+
+        Returns:
+            Whether it was newer. If not, nothing is stored, the messages neither.
+        """
+        key = change.key
+        body = None if change.object is None else msgspec.json.encode(change.object)
+        async with self._transaction() as connection:
+            cursor = await connection.execute(
+                "INSERT INTO objects VALUES (?, ?, ?, ?, ?, ?, ?)"
+                " ON CONFLICT DO UPDATE SET decided = excluded.decided,"
+                " revision = excluded.revision, body = excluded.body,"
+                " traceparent = excluded.traceparent"
+                " WHERE (excluded.decided, excluded.revision) > (decided, revision)",
+                (key.resource, key.namespace, key.name, *change.version, body, change.traceparent),
+            )
+            if cursor.rowcount < 1:
+                return False
+            await self._enqueue(connection, outgoing)
+        self._added.set()
+        return True
+
+    async def enqueue(self, outgoing: Sequence[Outgoing]) -> None:
+        """Store messages that follow from no change."""
+        async with self._transaction() as connection:
+            await self._enqueue(connection, outgoing)
+        self._added.set()
+
+    async def versions(self) -> dict[ObjectKey, Version]:
+        """Return the version of everything that the node holds, tombstones included."""
+        rows = await self._connection.execute_fetchall(
+            "SELECT resource, namespace, name, decided, revision FROM objects"
+        )
+        return {
+            ObjectKey(resource, namespace, name): Version(decided, revision)
+            for resource, namespace, name, decided, revision in rows
+        }
+
+    async def waiting(self, limit: int) -> list[OutgoingRow]:
+        """Return the oldest messages of the outbox; waits until there is one."""
+        while True:
+            await self._added.wait()
+            self._added.clear()
+            rows = await self._connection.execute_fetchall(
+                "SELECT id, exchange, routing_key, headers, body, encoding FROM outbox"
+                " ORDER BY id LIMIT ?",
+                (limit,),
+            )
+            if rows:
+                self._added.set()
+                return [_row(*row) for row in rows]
+
+    async def forget_until(self, last_id: int) -> None:
+        """Drop the messages up to ``last_id``: the broker has confirmed them."""
+        async with self._transaction() as connection:
+            await connection.execute("DELETE FROM outbox WHERE id <= ?", (last_id,))
+
+    async def _enqueue(
+        self, connection: aiosqlite.Connection, outgoing: Sequence[Outgoing]
+    ) -> None:
+        await connection.executemany(
+            "INSERT INTO outbox (exchange, routing_key, headers, body, encoding)"
+            " VALUES (?, ?, ?, ?, ?)",
+            [
+                (m.exchange, m.routing_key, msgspec.json.encode(m.headers), m.body, m.encoding)
+                for m in outgoing
+            ],
+        )
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[aiosqlite.Connection]:
+        """Commit, or take everything back, a cancelled caller's included."""
+        async with self._writing:
+            try:
+                await self._connection.execute("BEGIN IMMEDIATE")
+                yield self._connection
+                await self._connection.commit()
+            except BaseException:
+                await asyncio.shield(self._connection.rollback())
+                raise
+
+
+def _row(
+    row_id: int, exchange: str, routing_key: str, headers: bytes, body: bytes, encoding: str | None
+) -> OutgoingRow:
+    return OutgoingRow(
+        id=row_id,
+        message=Outgoing(
+            exchange=exchange,
+            routing_key=routing_key,
+            headers=msgspec.json.decode(headers, type=dict[str, str]),
+            body=body,
+            encoding=encoding,
+        ),
+    )
+
+
+async def _prepare(connection: aiosqlite.Connection, path: Path) -> None:
+    rows = list(await connection.execute_fetchall("PRAGMA user_version"))
+    found: int = rows[0][0]
+    if found == SCHEMA_VERSION:
+        return
+    if found > SCHEMA_VERSION:
+        raise StoreError(
+            f"the store at {path} has version {found}, this fedge knows {SCHEMA_VERSION}: "
+            "run the newer fedge again, or move the file away and let the cloud fill a new one"
+        )
+    await connection.executescript(
+        f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+    )

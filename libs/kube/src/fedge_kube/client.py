@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import aiohttp
 from kubernetes.aio import config
@@ -59,9 +59,11 @@ class KubeClient:
         """
         configuration = Configuration()
         if kubeconfig is None:
-            config.load_incluster_config(client_configuration=configuration)
+            config.load_incluster_config(  # type: ignore[no-untyped-call]  # the library's
+                client_configuration=configuration
+            )
         else:
-            await config.load_kube_config(
+            await config.load_kube_config(  # type: ignore[no-untyped-call]  # the library's
                 config_file=str(kubeconfig), client_configuration=configuration
             )
         configuration.connection_pool_maxsize = 64
@@ -207,7 +209,7 @@ class KubeClient:
     ) -> aiohttp.ClientResponse:
         headers = {"Accept": "application/json", "Content-Type": content_type}
         try:
-            serialized: tuple[Any, ...] = await self._api.param_serialize(
+            verb, url, sent_headers, payload, _ = await self._api.param_serialize(
                 method,
                 path,
                 query_params=list((query or {}).items()),
@@ -215,7 +217,9 @@ class KubeClient:
                 body=body,
                 auth_settings=["BearerToken"],
             )
-            answer = await self._api.call_api(*serialized, _request_timeout=timeout_seconds)
+            answer = await self._api.call_api(
+                verb, url, sent_headers, payload, _request_timeout=timeout_seconds
+            )
         except (aiohttp.ClientError, OSError, TimeoutError, asyncio.IncompleteReadError) as exc:
             raise UnreachableError(f"{method} {path}: {exc!r}") from exc
         response: aiohttp.ClientResponse = answer.response

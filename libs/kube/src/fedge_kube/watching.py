@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from fedge_kube.client import KubeClient
+from fedge_kube.client import KubeClient, Listing
 from fedge_kube.errors import ExpiredError, KubeError
 from fedge_kube.resources import Resource
 from fedge_objects import JsonObject
@@ -46,14 +46,23 @@ Observation = Listed | Changed | Removed
 
 async def observe(client: KubeClient, resource: Resource) -> AsyncIterator[Observation]:
     """Yield the list of ``resource``, then its changes, and a new list whenever one is needed."""
-    async for _ in backoff(most_seconds=10):
+    while True:
+        listing = await _list(client, resource)
+        yield Listed(listing.items, listing.revision)
         try:
-            listing = await client.list(resource)
-            yield Listed(listing.items, listing.revision)
             async for change in _changes(client, resource, listing.revision):
                 yield change
+        except ExpiredError as exc:
+            log.info("listing_again", resource=resource.name, reason=str(exc))
+
+
+async def _list(client: KubeClient, resource: Resource) -> Listing:
+    async for _ in backoff(most_seconds=10):
+        try:
+            return await client.list(resource)
         except KubeError as exc:
-            log.warning("listing_again", resource=resource.name, reason=str(exc))
+            log.warning("list_failed", resource=resource.name, reason=str(exc))
+    raise AssertionError("backoff has no end")
 
 
 async def _changes(

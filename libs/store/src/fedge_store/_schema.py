@@ -24,9 +24,7 @@ CREATE TABLE outbox (
     id          INTEGER PRIMARY KEY AUTOINCREMENT,
     exchange    TEXT    NOT NULL,
     routing_key TEXT    NOT NULL,
-    headers     BLOB    NOT NULL,
-    body        BLOB    NOT NULL,
-    encoding    TEXT
+    envelope    BLOB    NOT NULL
 );
 """
 """A NULL body is a tombstone."""

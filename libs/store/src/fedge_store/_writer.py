@@ -14,19 +14,18 @@ from typing import Self
 import aiosqlite
 import msgspec
 
+from fedge_fabric import Envelope
 from fedge_objects import Change, ObjectKey, Version
 from fedge_store._schema import SCHEMA, SCHEMA_VERSION, StoreError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outgoing:
-    """A message to be published, in the form in which it goes out."""
+    """A message to be published, and where."""
 
     exchange: str
     routing_key: str
-    headers: dict[str, str]
-    body: bytes
-    encoding: str | None
+    envelope: Envelope
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +90,25 @@ class ObjectStore:
             await self._enqueue(connection, outgoing)
         self._added.set()
 
+    async def get(self, key: ObjectKey) -> Change | None:
+        """Return the newest version of an object, or its tombstone; None if it was never here."""
+        rows = list(
+            await self._connection.execute_fetchall(
+                "SELECT decided, revision, body, traceparent FROM objects"
+                " WHERE resource = ? AND namespace = ? AND name = ?",
+                (key.resource, key.namespace, key.name),
+            )
+        )
+        if not rows:
+            return None
+        decided, revision, body, traceparent = rows[0]
+        return Change(
+            key=key,
+            version=Version(decided, revision),
+            object=None if body is None else msgspec.json.decode(body),
+            traceparent=traceparent,
+        )
+
     async def versions(self) -> dict[ObjectKey, Version]:
         """Return the version of everything that the node holds, tombstones included."""
         rows = await self._connection.execute_fetchall(
@@ -107,8 +125,7 @@ class ObjectStore:
             await self._added.wait()
             self._added.clear()
             rows = await self._connection.execute_fetchall(
-                "SELECT id, exchange, routing_key, headers, body, encoding FROM outbox"
-                " ORDER BY id LIMIT ?",
+                "SELECT id, exchange, routing_key, envelope FROM outbox ORDER BY id LIMIT ?",
                 (limit,),
             )
             if rows:
@@ -124,12 +141,8 @@ class ObjectStore:
         self, connection: aiosqlite.Connection, outgoing: Sequence[Outgoing]
     ) -> None:
         await connection.executemany(
-            "INSERT INTO outbox (exchange, routing_key, headers, body, encoding)"
-            " VALUES (?, ?, ?, ?, ?)",
-            [
-                (m.exchange, m.routing_key, msgspec.json.encode(m.headers), m.body, m.encoding)
-                for m in outgoing
-            ],
+            "INSERT INTO outbox (exchange, routing_key, envelope) VALUES (?, ?, ?)",
+            [(m.exchange, m.routing_key, msgspec.msgpack.encode(m.envelope)) for m in outgoing],
         )
 
     @asynccontextmanager
@@ -145,17 +158,13 @@ class ObjectStore:
                 raise
 
 
-def _row(
-    row_id: int, exchange: str, routing_key: str, headers: bytes, body: bytes, encoding: str | None
-) -> OutgoingRow:
+def _row(row_id: int, exchange: str, routing_key: str, envelope: bytes) -> OutgoingRow:
     return OutgoingRow(
         id=row_id,
         message=Outgoing(
             exchange=exchange,
             routing_key=routing_key,
-            headers=msgspec.json.decode(headers, type=dict[str, str]),
-            body=body,
-            encoding=encoding,
+            envelope=msgspec.msgpack.decode(envelope, type=Envelope),
         ),
     )
 

@@ -9,7 +9,7 @@ it answers, and a handler that runs while the link drops is cancelled and gets i
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -61,6 +61,10 @@ class Statistics:
     handled: int = 0
     retried: int = 0
     dead_lettered: int = 0
+
+    def as_dict(self) -> dict[str, int]:
+        """Return the counts by name."""
+        return asdict(self)
 
 
 class Fabric:

@@ -1,0 +1,117 @@
+"""Messages in: what the cloud's services want, what the nodes say."""
+
+from typing import Any
+
+from fedge_fabric import Address, InvalidError, MalformedError, MessageClass, change_of, kinds
+from fedge_fabric import topology as t
+from fedge_fabric.fabric import Delivery, Fabric
+from fedge_hub.domain import Nodes
+from fedge_hub.ports import CloudLink
+from fedge_hub.requests import Requests
+from fedge_objects import NodeName, ObjectKey, Version
+
+
+class Handlers:
+    """Reads messages and calls the domain."""
+
+    def __init__(self, *, nodes: Nodes, cloud: CloudLink, requests: Requests) -> None:
+        self._nodes = nodes
+        self._cloud = cloud
+        self._requests = requests
+
+    def subscribe(self, fabric: Fabric) -> None:
+        """Take part in all of hub's queues."""
+        fabric.subscribe(t.HUB_WANTED, self.on_wanted)
+        fabric.subscribe(t.hub_up(MessageClass.STATE), self.on_state)
+        fabric.subscribe(t.hub_up(MessageClass.EVENT), self.on_event)
+        fabric.subscribe(t.hub_up(MessageClass.REQUEST), self.on_answer)
+
+    async def on_wanted(self, delivery: Delivery) -> None:
+        """Take what a cloud service wants a node to have."""
+        node = Address.parse(delivery.routing_key).node
+        envelope = delivery.envelope
+        match envelope.type:
+            case kinds.OBJECT_PUT | kinds.OBJECT_GONE:
+                await self._nodes.want(node, change_of(envelope))
+            case kinds.OBJECTS_LISTED:
+                if envelope.version is None:
+                    raise MalformedError("a list has no version")
+                await self._nodes.listed(
+                    node,
+                    envelope.subject,
+                    {_key(text) for text in _field(envelope.data, "keys", list)},
+                    envelope.version.revision,
+                )
+            case other:
+                raise InvalidError(f"message type {other!r} is not for hub")
+
+    async def on_state(self, delivery: Delivery) -> None:
+        """Take what a node says about itself and its objects."""
+        node, envelope = _speaker(delivery), delivery.envelope
+        match envelope.type:
+            case kinds.NODE_ALIVE:
+                await self._nodes.heard(
+                    node, float(_field(envelope.data, "interval_seconds", int | float))
+                )
+                await self._cloud.pass_on(delivery.routing_key, envelope)
+            case kinds.OBJECT_STORED:
+                if envelope.version is None:
+                    raise MalformedError("what was stored has no version")
+                await self._nodes.stored(node, _key(envelope.subject), envelope.version)
+            case kinds.INVENTORY_TAKEN:
+                await self._nodes.compare(node, _versions(envelope.data))
+            case kinds.STATUS_REPORTED:
+                await self._nodes.check_speaks_for_itself(node, _key(envelope.subject))
+                await self._cloud.pass_on(delivery.routing_key, envelope)
+            case other:
+                raise InvalidError(f"message type {other!r} is no state that hub knows")
+
+    async def on_event(self, delivery: Delivery) -> None:
+        """Take an event that a node recorded."""
+        node, envelope = _speaker(delivery), delivery.envelope
+        if envelope.type == kinds.EVENT_RECORDED:
+            await self._nodes.check_speaks_for_itself(node, _key(envelope.subject))
+        await self._cloud.pass_on(delivery.routing_key, envelope)
+
+    async def on_answer(self, delivery: Delivery) -> None:
+        """Take a piece of an answer."""
+        _speaker(delivery)
+        self._requests.answered(delivery.envelope)
+
+
+def _speaker(delivery: Delivery) -> NodeName:
+    """Return the node that a message came from.
+
+    The broker lets a node publish under its own routing keys only; the source must agree.
+
+    Raises:
+        InvalidError: the source is another node's.
+    """
+    node = Address.parse(delivery.routing_key).node
+    if not delivery.envelope.source.startswith(f"/node/{node}/"):
+        raise InvalidError(f"node {node!r} sent a message of source {delivery.envelope.source!r}")
+    return node
+
+
+def _field(data: Any, name: str, kind: Any) -> Any:
+    value = data.get(name) if isinstance(data, dict) else None
+    if not isinstance(value, kind):
+        raise MalformedError(f"{name!r} is missing or wrong in the message")
+    return value
+
+
+def _key(text: object) -> ObjectKey:
+    try:
+        return ObjectKey.parse(str(text))
+    except ValueError as exc:
+        raise MalformedError(str(exc)) from exc
+
+
+def _versions(data: Any) -> dict[ObjectKey, Version]:
+    try:
+        return {
+            _key(key): Version.parse(version)
+            for key, version in _field(data, "versions", dict).items()
+        }
+    except (ValueError, AttributeError) as exc:
+        raise MalformedError(f"inventory is wrong: {exc}") from exc

@@ -1,0 +1,98 @@
+"""Hub's HTTP: health, metrics, and containers' logs for the API server.
+
+The path of logs is the kubelet's (``/containerLogs/...``) with the node in front.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from fedge_fabric import UnavailableError, UnroutableError, kinds
+from fedge_fabric.fabric import Statistics
+from fedge_hub.domain import Nodes
+from fedge_hub.ports import RequestLink
+from fedge_objects import NodeName
+
+ANSWER_SECONDS = 15.0
+
+_OPTIONS = (
+    "tailLines",
+    "sinceSeconds",
+    "sinceTime",
+    "timestamps",
+    "previous",
+    "limitBytes",
+    "follow",
+)
+
+
+def create_app(
+    *, nodes: Nodes, requests: RequestLink, is_ready: Callable[[], bool], statistics: Statistics
+) -> Starlette:
+    """Return the ASGI application."""
+
+    async def livez(_: Request) -> Response:
+        return PlainTextResponse("ok\n")
+
+    async def readyz(_: Request) -> Response:
+        if is_ready():
+            return PlainTextResponse("ok\n")
+        return PlainTextResponse("the broker is not connected\n", status_code=503)
+
+    async def metrics(_: Request) -> Response:
+        return PlainTextResponse(
+            "".join(
+                f"# TYPE fedge_messages_{name}_total counter\n"
+                f'fedge_messages_{name}_total{{service="hub"}} {value}\n'
+                for name, value in statistics.as_dict().items()
+            )
+        )
+
+    async def container_logs(request: Request) -> Response:
+        node = NodeName(request.path_params["node"])
+        if not await nodes.is_present(node):
+            return PlainTextResponse(
+                f"node {node!r} is not connected; its logs can be read on the node itself\n",
+                status_code=503,
+            )
+        options = {
+            name: request.query_params[name] for name in _OPTIONS if name in request.query_params
+        }
+        data = {
+            "namespace": request.path_params["namespace"],
+            "pod": request.path_params["pod"],
+            "container": request.path_params["container"],
+            "options": options,
+        }
+        pieces = requests.ask(node, kinds.LOGS_ASKED, data, deadline_seconds=ANSWER_SECONDS)
+        try:
+            first = await anext(pieces)
+        except (UnroutableError, UnavailableError) as exc:
+            return PlainTextResponse(f"{exc}\n", status_code=503)
+        except TimeoutError:
+            return PlainTextResponse(
+                f"node {node!r} did not answer within {ANSWER_SECONDS:.0f} s\n", status_code=504
+            )
+        status = int(first["status"])
+        if status != 200:  # noqa: PLR2004 - HTTP OK
+            return PlainTextResponse(str(first["body"]), status_code=status)
+        return StreamingResponse(_bodies(first, pieces), media_type="text/plain; charset=utf-8")
+
+    return Starlette(
+        routes=[
+            Route("/livez", livez),
+            Route("/readyz", readyz),
+            Route("/metrics", metrics),
+            Route("/nodes/{node}/containerLogs/{namespace}/{pod}/{container}", container_logs),
+        ]
+    )
+
+
+async def _bodies(first: Any, rest: AsyncIterator[Any]) -> AsyncIterator[bytes]:
+    yield str(first["body"]).encode()
+    async for piece in rest:
+        yield str(piece["body"]).encode()

@@ -1,0 +1,77 @@
+"""Hub, put together."""
+
+import asyncio
+import time
+
+import uvicorn
+from redis.asyncio import Redis
+
+from fedge_fabric import topology
+from fedge_fabric.fabric import Fabric
+from fedge_hub.domain import Nodes
+from fedge_hub.handlers import Handlers
+from fedge_hub.http import create_app
+from fedge_hub.links import FabricCloudLink, FabricDownlink
+from fedge_hub.redis_store import RedisWantedStore
+from fedge_hub.requests import Requests
+from fedge_hub.settings import HubSettings
+from fedge_service import Ready, ServicePlugin
+
+REDIS_TIMEOUT_SECONDS = 5.0
+
+
+class _SystemClock:
+    def now(self) -> float:
+        return time.time()
+
+
+async def run(settings: HubSettings, ready: Ready) -> None:
+    """Serve until cancelled."""
+    fabric = Fabric(
+        settings.amqp_url.get_secret_value(), service="hub", exchanges=topology.CLOUD_EXCHANGES
+    )
+    connected = asyncio.Event()
+    async with Redis.from_url(
+        settings.redis_url.get_secret_value(),
+        socket_timeout=REDIS_TIMEOUT_SECONDS,
+        socket_connect_timeout=REDIS_TIMEOUT_SECONDS,
+    ) as redis:
+        cloud, requests = FabricCloudLink(fabric), Requests(fabric)
+        nodes = Nodes(
+            store=RedisWantedStore(redis),
+            down=FabricDownlink(fabric),
+            cloud=cloud,
+            clock=_SystemClock(),
+            absent_after_heartbeats=settings.absent_after_heartbeats,
+        )
+        Handlers(nodes=nodes, cloud=cloud, requests=requests).subscribe(fabric)
+        server = uvicorn.Server(
+            uvicorn.Config(
+                create_app(
+                    nodes=nodes,
+                    requests=requests,
+                    is_ready=connected.is_set,
+                    statistics=fabric.statistics,
+                ),
+                host=settings.http_host,
+                port=settings.http_port,
+                log_config=None,
+                lifespan="off",
+            )
+        )
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(server._serve(), name="hub-http")  # noqa: SLF001 - serve() would
+            # take the process's signals, which belong to whoever runs the services
+            async with fabric.running():
+                connected.set()
+                ready()
+                await asyncio.Event().wait()
+
+
+plugin = ServicePlugin(
+    name="hub",
+    side="cloud",
+    summary="the door to the nodes: what each should have, who is there",
+    settings=HubSettings,
+    run=run,
+)

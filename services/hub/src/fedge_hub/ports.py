@@ -1,0 +1,136 @@
+"""What hub's domain needs from outside."""
+
+from collections.abc import AsyncIterator, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from fedge_fabric import Envelope
+from fedge_objects import Change, NodeName, ObjectKey, Version
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Of one object: what the node should have, and what it was last sent and has stored."""
+
+    version: Version
+    gone: bool
+    sent: Version | None = None
+    stored: Version | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sighting:
+    """When a node was last heard, in hub's time.
+
+    Attributes:
+        at: seconds since the epoch.
+        interval_seconds: how often it means to be heard.
+    """
+
+    at: float
+    interval_seconds: float
+
+
+class WantedStore(Protocol):
+    """What each node should have. Each method is atomic; several hubs may call at once.
+
+    Any of them raises ``fedge_fabric.UnavailableError`` when the store is away.
+    """
+
+    async def want(self, node: NodeName, change: Change) -> None:
+        """Keep ``change`` if it is newer than what is kept.
+
+        One that differs only in ``decided`` raises that and leaves what was sent as it is: the node
+        has nothing to learn from it.
+        """
+        ...
+
+    async def unsent(
+        self, node: NodeName, keys: Collection[ObjectKey] | None = None
+    ) -> list[Change]:
+        """Return what the node should have and was not sent, of ``keys`` or of everything."""
+        ...
+
+    async def mark_sent(self, node: NodeName, change: Change) -> None:
+        """Note that this version left for the node; an older note never replaces a newer."""
+        ...
+
+    async def mark_stored(self, node: NodeName, key: ObjectKey, version: Version) -> None:
+        """Note that the node has this version on disk."""
+        ...
+
+    async def forget_sent(self, node: NodeName, keys: Collection[ObjectKey]) -> None:
+        """Have ``keys`` count as not sent."""
+        ...
+
+    async def wanted(self, node: NodeName) -> Mapping[ObjectKey, Wanted]:
+        """Return what is kept for ``node``."""
+        ...
+
+    async def mark_listed(self, node: NodeName, resource: str, revision: int) -> None:
+        """Note that everything of ``resource`` up to ``revision`` has been told for ``node``."""
+        ...
+
+    async def listed(self, node: NodeName) -> Mapping[str, int]:
+        """Return the newest complete list per resource."""
+        ...
+
+    async def mark_seen(self, node: NodeName, sighting: Sighting) -> None:
+        """Note that the node was heard."""
+        ...
+
+    async def last_seen(self, node: NodeName) -> Sighting | None:
+        """Return when the node was last heard."""
+        ...
+
+
+class Downlink(Protocol):
+    """The way to the nodes."""
+
+    async def send(self, node: NodeName, change: Change) -> None:
+        """Send an object; returns when the broker has it.
+
+        Raises:
+            UnroutableError: the node has never linked.
+            UnavailableError: the broker is away.
+        """
+        ...
+
+    async def ask_inventory(self, node: NodeName) -> None:
+        """Ask the node what it has, and for all statuses anew. Raises like ``send``."""
+        ...
+
+
+class CloudLink(Protocol):
+    """The way to controller and device."""
+
+    async def pass_on(self, routing_key: str, envelope: Envelope) -> None:
+        """Hand on what a node reported. Raises ``UnavailableError``."""
+        ...
+
+    async def ask_resync(self, node: NodeName) -> None:
+        """Have everything told again that ``node`` should have. Raises ``UnavailableError``."""
+        ...
+
+
+class RequestLink(Protocol):
+    """Questions to a node."""
+
+    def ask(
+        self, node: NodeName, kind: str, data: object, *, deadline_seconds: float
+    ) -> AsyncIterator[Mapping[str, Any]]:
+        """Yield the pieces of the answer.
+
+        Raises:
+            UnroutableError: the node has never linked.
+            TimeoutError: no piece came in time.
+        """
+        ...
+
+
+class Clock(Protocol):
+    """Tells the time."""
+
+    def now(self) -> float:
+        """Return seconds since the epoch."""
+        ...

@@ -17,6 +17,9 @@ OBJECTS_LISTED: Final = "fedge.objects.listed"
 subject: the resource; version: ``revision.revision`` of the list;
 data: ``{"keys": ["pods/default/a", ...]}``. What is not listed and not newer is gone."""
 
+OBJECT_CHANGED: Final = "fedge.object.changed"
+"""An object in the edge's store changed (in meta's outbox only). subject: the key; data: null."""
+
 OBJECT_STORED: Final = "fedge.object.stored"
 """The node holds this version on disk. subject: the key; version: set; data: null."""
 

@@ -4,7 +4,7 @@ The only importer of ``kubernetes``. Objects are plain JSON: what a service hand
 not lose the fields that a model here does not know.
 """
 
-from fedge_kube.client import KubeClient, Listing
+from fedge_kube.client import STRATEGIC_MERGE_PATCH, KubeClient, Listing
 from fedge_kube.errors import (
     ConflictError,
     ExpiredError,
@@ -21,6 +21,7 @@ from fedge_kube.resources import (
     NODES,
     PODS,
     SECRETS,
+    SERVICE_ACCOUNTS,
     Resource,
 )
 from fedge_kube.watching import Changed, Listed, Removed, observe
@@ -33,6 +34,8 @@ __all__ = [
     "NODES",
     "PODS",
     "SECRETS",
+    "SERVICE_ACCOUNTS",
+    "STRATEGIC_MERGE_PATCH",
     "Changed",
     "ConflictError",
     "ExpiredError",

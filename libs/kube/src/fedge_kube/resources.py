@@ -41,6 +41,7 @@ class Resource:
 PODS: Final = Resource("", "v1", "pods")
 CONFIG_MAPS: Final = Resource("", "v1", "configmaps")
 SECRETS: Final = Resource("", "v1", "secrets")
+SERVICE_ACCOUNTS: Final = Resource("", "v1", "serviceaccounts")
 EVENTS: Final = Resource("", "v1", "events")
 NODES: Final = Resource("", "v1", "nodes", namespaced=False)
 LEASES: Final = Resource("coordination.k8s.io", "v1", "leases")

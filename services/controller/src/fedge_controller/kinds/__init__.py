@@ -1,0 +1,1 @@
+"""The kinds that fedge brings along."""

@@ -1,0 +1,42 @@
+"""Kinds that a node needs because of its pods, and about which it reports nothing."""
+
+from fedge_controller.resources import Report
+from fedge_kube import CONFIG_MAPS, SECRETS, SERVICE_ACCOUNTS, KubeClient, RefusedError, Resource
+from fedge_objects import JsonObject, NodeName, ObjectKey
+
+
+class Follower:
+    """An object that goes where something else needs it."""
+
+    resource: Resource
+    leads = False
+
+    def node_of(self, obj: JsonObject) -> NodeName | None:  # noqa: ARG002 - the port's signature
+        """Return None: it names no node."""
+        return None
+
+    def needs_of(self, obj: JsonObject) -> frozenset[ObjectKey]:  # noqa: ARG002
+        """Return nothing."""
+        return frozenset()
+
+    async def report(self, kube: KubeClient, report: Report) -> None:  # noqa: ARG002
+        """Refuse: it has no status."""
+        raise RefusedError(f"{report.key} has no status that a node could report")
+
+
+class ConfigMaps(Follower):
+    """https://kubernetes.io/docs/concepts/configuration/configmap/."""
+
+    resource = CONFIG_MAPS
+
+
+class Secrets(Follower):
+    """https://kubernetes.io/docs/concepts/configuration/secret/."""
+
+    resource = SECRETS
+
+
+class ServiceAccounts(Follower):
+    """https://kubernetes.io/docs/concepts/security/service-accounts/."""
+
+    resource = SERVICE_ACCOUNTS

@@ -1,0 +1,58 @@
+"""Nodes: each registers itself, reports its status and renews its lease.
+
+https://kubernetes.io/docs/concepts/architecture/nodes/
+"""
+
+import structlog
+
+from fedge_controller.resources import Report
+from fedge_kube import NODES, STRATEGIC_MERGE_PATCH, ConflictError, KubeClient, NotFoundError
+from fedge_objects import JsonObject, NodeName, ObjectKey
+
+log = structlog.stdlib.get_logger("fedge.controller")
+
+
+class Nodes:
+    """The node object, of which its own node holds a copy."""
+
+    resource = NODES
+    leads = True
+
+    def node_of(self, obj: JsonObject) -> NodeName | None:
+        """Return the node's own name."""
+        return NodeName(obj["metadata"]["name"])
+
+    def needs_of(self, obj: JsonObject) -> frozenset[ObjectKey]:  # noqa: ARG002 - the port's
+        """Return nothing."""
+        return frozenset()
+
+    async def report(self, kube: KubeClient, report: Report) -> None:
+        """Patch the status, registering a node that is not there."""
+        try:
+            await self._patch(kube, report)
+        except NotFoundError:
+            await self._register(kube, report)
+            await self._patch(kube, report)
+
+    async def _patch(self, kube: KubeClient, report: Report) -> None:
+        await kube.patch(
+            NODES,
+            "",
+            report.key.name,
+            {"metadata": {"labels": dict(report.labels)}, "status": report.status},
+            subresource="status",
+            content_type=STRATEGIC_MERGE_PATCH,
+        )
+
+    async def _register(self, kube: KubeClient, report: Report) -> None:
+        node: JsonObject = {
+            "apiVersion": "v1",
+            "kind": "Node",
+            "metadata": {"name": report.key.name, "labels": dict(report.labels)},
+            "spec": {},
+        }
+        try:
+            await kube.create(NODES, node)
+            log.info("node_registered", node=report.key.name)
+        except ConflictError as exc:
+            log.info("node_registered_already", node=report.key.name, reason=str(exc))

@@ -1,0 +1,65 @@
+"""Pods: down to the node that they are bound to, their status up.
+
+https://kubernetes.io/docs/concepts/workloads/pods/
+"""
+
+import structlog
+
+from fedge_controller.resources import Report
+from fedge_kube import PODS, STRATEGIC_MERGE_PATCH, ConflictError, KubeClient, NotFoundError
+from fedge_objects import JsonObject, NodeName, ObjectKey, references
+
+log = structlog.stdlib.get_logger("fedge.controller")
+
+_OWNED = (
+    "phase",
+    "message",
+    "reason",
+    "hostIP",
+    "hostIPs",
+    "podIP",
+    "podIPs",
+    "startTime",
+    "initContainerStatuses",
+    "containerStatuses",
+    "ephemeralContainerStatuses",
+)
+"""Status fields that the node alone sets: one that it leaves out is no longer so."""
+
+
+class Pods:
+    """The pod, which leads everything it mentions to its node."""
+
+    resource = PODS
+    leads = True
+
+    def node_of(self, obj: JsonObject) -> NodeName | None:
+        """Return the node that the pod is bound to."""
+        node = (obj.get("spec") or {}).get("nodeName")
+        return NodeName(node) if node else None
+
+    def needs_of(self, obj: JsonObject) -> frozenset[ObjectKey]:
+        """Return the config maps, secrets and service account that the pod names."""
+        return references(obj)
+
+    async def report(self, kube: KubeClient, report: Report) -> None:
+        """Patch the status; delete the object once the node has ended a deleted pod."""
+        namespace, name = report.key.namespace, report.key.name
+        try:
+            if report.finished:
+                await kube.delete(PODS, namespace, name, grace_seconds=0, uid=report.uid)
+                return
+            await kube.patch(
+                PODS,
+                namespace,
+                name,
+                {
+                    "metadata": {"uid": report.uid},
+                    "status": {**dict.fromkeys(_OWNED), **report.status},
+                },
+                subresource="status",
+                content_type=STRATEGIC_MERGE_PATCH,
+            )
+        except (NotFoundError, ConflictError) as exc:
+            # gone, or a new pod of the same name: this status is about neither
+            log.info("report_outdated", pod=str(report.key), node=report.node, reason=str(exc))

@@ -1,0 +1,208 @@
+"""Which object concerns which node.
+
+Pure: observations of the API in, decisions out. The version of a decision is made of the cluster's
+own revisions (see ``fedge_objects.Version``), so whoever makes it anew, after a restart or beside
+this one, comes to the same version or a later one.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from fedge_objects import Change, JsonObject, NodeName, ObjectKey, Version
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What one node should have of one object."""
+
+    node: NodeName
+    change: Change
+
+
+@dataclass(frozen=True, slots=True)
+class Complete:
+    """All that a node should have of a resource, as of a revision."""
+
+    node: NodeName
+    resource: str
+    keys: frozenset[ObjectKey]
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    object: JsonObject
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Lead:
+    node: NodeName
+    needs: frozenset[ObjectKey]
+
+
+@dataclass(slots=True)
+class _Need:
+    """Why a node needs an object: since which revision, and because of what."""
+
+    decided: int
+    because: set[ObjectKey] = field(default_factory=set)
+
+
+class Placement:
+    """The cluster's objects, and where they belong."""
+
+    def __init__(self, leading: Iterable[str], following: Iterable[str]) -> None:
+        """Take the resources whose objects name a node, and those that follow them."""
+        self._leading = frozenset(leading)
+        self._following = frozenset(following)
+        self._objects: dict[ObjectKey, _Known] = {}
+        self._leads: dict[ObjectKey, _Lead] = {}
+        self._needs: dict[NodeName, dict[ObjectKey, _Need]] = defaultdict(dict)
+        self._nodes: set[NodeName] = set()
+        self._listed: dict[str, int] = {}
+        self._led_until = 0
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every resource has been listed, so that absence means something."""
+        return self._listed.keys() >= self._leading | self._following
+
+    def put(
+        self,
+        key: ObjectKey,
+        obj: JsonObject,
+        revision: int,
+        *,
+        node: NodeName | None,
+        needs: frozenset[ObjectKey],
+        decided: int | None = None,
+    ) -> list[Decision]:
+        """Take an object's state and return what follows.
+
+        Args:
+            key: which object.
+            obj: the object.
+            revision: its own revision.
+            node: the node that it names.
+            needs: what that node needs because of it.
+            decided: the revision of the list that it came in. It is later than whatever was decided
+                before the list was made, here or by a predecessor; a watched change is that itself.
+        """
+        known = self._objects.get(key)
+        if known is not None and known.revision >= revision:
+            return []
+        self._objects[key] = _Known(obj, revision)
+        if key.resource in self._following:
+            return [
+                self._decide(each, key, Version(need.decided, revision), obj)
+                for each, need in self._needing(key)
+            ]
+        self._led_until = max(self._led_until, revision)
+        decisions = []
+        old = self._leads.get(key)
+        if old is not None and old.node != node:
+            decisions += self._leave(key, old, revision)
+            old = None
+        if node is not None:
+            self._leads[key] = _Lead(node, needs)
+            decisions.append(self._decide(node, key, Version(revision, revision), obj))
+            before = old.needs if old else frozenset()
+            decided = decided or revision
+            decisions += self._need(node, key, needs - before, decided)
+            decisions += self._need_no_more(node, key, before - needs, decided)
+        return decisions
+
+    def remove(self, key: ObjectKey, revision: int) -> list[Decision]:
+        """Take that an object is gone since ``revision``, and return what follows."""
+        if self._objects.pop(key, None) is None:
+            return []
+        if key.resource in self._following:
+            return [
+                self._decide(each, key, Version(need.decided, revision), None)
+                for each, need in self._needing(key)
+            ]
+        self._led_until = max(self._led_until, revision)
+        lead = self._leads.get(key)
+        return [] if lead is None else self._leave(key, lead, revision)
+
+    def missing_from(self, resource: str, listed: Iterable[ObjectKey]) -> list[ObjectKey]:
+        """Return the known objects of ``resource`` that a complete list does not hold."""
+        present = set(listed)
+        return [key for key in self._objects if key.resource == resource and key not in present]
+
+    def mark_listed(self, resource: str, revision: int) -> None:
+        """Take that everything of ``resource`` as of ``revision`` has been put or removed."""
+        self._listed[resource] = revision
+        if resource in self._leading:
+            self._led_until = max(self._led_until, revision)
+
+    def nodes(self) -> frozenset[NodeName]:
+        """Return all nodes that something concerned."""
+        return frozenset(self._nodes)
+
+    def everything(self, node: NodeName) -> Iterator[Decision | Complete]:
+        """Yield all that ``node`` should have; complete lists last, once they can be told."""
+        keys: dict[str, set[ObjectKey]] = {name: set() for name in self._leading | self._following}
+        for key, lead in self._leads.items():
+            if lead.node == node and (known := self._objects.get(key)):
+                keys[key.resource].add(key)
+                version = Version(known.revision, known.revision)
+                yield self._decide(node, key, version, known.object)
+        for key, need in self._needs[node].items():
+            if known := self._objects.get(key):
+                keys[key.resource].add(key)
+                yield self._decide(node, key, Version(need.decided, known.revision), known.object)
+        if self.is_complete:
+            for resource, present in keys.items():
+                revision = (
+                    self._led_until if resource in self._following else self._listed[resource]
+                )
+                yield Complete(node, resource, frozenset(present), revision)
+
+    def _needing(self, key: ObjectKey) -> list[tuple[NodeName, _Need]]:
+        return [(node, needs[key]) for node, needs in self._needs.items() if key in needs]
+
+    def _leave(self, key: ObjectKey, lead: _Lead, revision: int) -> list[Decision]:
+        del self._leads[key]
+        return [
+            self._decide(lead.node, key, Version(revision, revision), None),
+            *self._need_no_more(lead.node, key, lead.needs, revision),
+        ]
+
+    def _need(
+        self, node: NodeName, because: ObjectKey, keys: Iterable[ObjectKey], revision: int
+    ) -> list[Decision]:
+        decisions = []
+        for key in keys:
+            need = self._needs[node].get(key)
+            if need is None:
+                need = self._needs[node][key] = _Need(revision)
+                if known := self._objects.get(key):
+                    version = Version(revision, known.revision)
+                    decisions.append(self._decide(node, key, version, known.object))
+            need.because.add(because)
+        return decisions
+
+    def _need_no_more(
+        self, node: NodeName, because: ObjectKey, keys: Iterable[ObjectKey], revision: int
+    ) -> list[Decision]:
+        decisions = []
+        for key in keys:
+            need = self._needs[node].get(key)
+            if need is None:
+                continue
+            need.because.discard(because)
+            if not need.because:
+                del self._needs[node][key]
+                known = self._objects.get(key)
+                version = Version(revision, known.revision if known else revision)
+                decisions.append(self._decide(node, key, version, None))
+        return decisions
+
+    def _decide(
+        self, node: NodeName, key: ObjectKey, version: Version, obj: JsonObject | None
+    ) -> Decision:
+        self._nodes.add(node)
+        return Decision(node, Change(key=key, version=version, object=obj))

@@ -1,0 +1,85 @@
+"""What a kind of object must say about itself to travel between the API and the nodes.
+
+A kind is a plugin: a class named by an entry point of the group ``fedge.controller.resources``, so
+that a package can add one. Some objects name their node (a pod); they lead. Others follow: a node
+needs them because of what leads there (a pod's config maps).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import Any, Protocol
+
+from fedge_kube import KubeClient, Resource
+from fedge_objects import JsonObject, NodeName, ObjectKey
+
+GROUP = "fedge.controller.resources"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """An object's status as its node sees it.
+
+    Attributes:
+        node: who says so.
+        key: which object.
+        uid: of the object that the node has, so that a namesake is not touched; may be empty.
+        status: the whole status.
+        labels: for a node that registers itself.
+        finished: a deleted pod has ended, its object may go.
+    """
+
+    node: NodeName
+    key: ObjectKey
+    uid: str
+    status: JsonObject
+    labels: Mapping[str, str]
+    finished: bool
+
+
+class ResourcePlugin(Protocol):
+    """One kind of object."""
+
+    resource: Resource
+    leads: bool
+    """Whether objects of this kind name a node; if not, they follow those that do."""
+
+    def node_of(self, obj: JsonObject) -> NodeName | None:
+        """Return the node that the object names, if it names one."""
+        ...
+
+    def needs_of(self, obj: JsonObject) -> frozenset[ObjectKey]:
+        """Return what else that node needs because of it."""
+        ...
+
+    async def report(self, kube: KubeClient, report: Report) -> None:
+        """Write what a node reported to the API.
+
+        Raises:
+            fedge_kube.UnreachableError: the API does not answer; the report comes again.
+            fedge_kube.RefusedError: the API never takes it.
+        """
+        ...
+
+
+def load_resources() -> dict[str, ResourcePlugin]:
+    """Return the installed plugins by the name of their resource."""
+    plugins: dict[str, ResourcePlugin] = {}
+    for entry in entry_points(group=GROUP):
+        plugin: ResourcePlugin = entry.load()()
+        plugins[plugin.resource.name] = plugin
+    return plugins
+
+
+def key_of(resource: Resource, obj: Mapping[str, Any]) -> ObjectKey:
+    """Return the key of an object from the API."""
+    metadata = obj["metadata"]
+    return ObjectKey(resource.name, metadata.get("namespace", ""), metadata["name"])
+
+
+def revision_of(obj: Mapping[str, Any]) -> int:
+    """Return an object's resourceVersion as a number.
+
+    https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions
+    """
+    return int(obj["metadata"]["resourceVersion"])

@@ -1,0 +1,94 @@
+"""Telling hub what nodes should have, until the broker has it.
+
+Newest wins: while the broker is away, one message per object waits, not one per change.
+"""
+
+import asyncio
+from collections.abc import Iterable
+
+import structlog
+
+from fedge_controller.placement import Complete, Decision
+from fedge_fabric import (
+    Address,
+    Envelope,
+    MessageClass,
+    UnavailableError,
+    UnroutableError,
+    envelope_of,
+    kinds,
+)
+from fedge_fabric import topology as t
+from fedge_fabric.fabric import Fabric
+from fedge_objects import NodeName, ObjectKey, Version
+from fedge_service import backoff
+
+log = structlog.stdlib.get_logger("fedge.controller")
+
+SOURCE = "/cloud/controller"
+WORKERS = 64
+
+_Slot = tuple[NodeName, ObjectKey | str]
+
+
+class Telling:
+    """What is still to be told, in the order in which it came up."""
+
+    def __init__(self, fabric: Fabric) -> None:
+        self._fabric = fabric
+        self._pending: dict[_Slot, Decision | Complete] = {}
+        self._order: asyncio.Queue[_Slot] = asyncio.Queue()
+
+    def tell(self, news: Iterable[Decision | Complete]) -> None:
+        """Take what is to be told."""
+        for each in news:
+            slot: _Slot = (
+                (each.node, each.change.key)
+                if isinstance(each, Decision)
+                else (each.node, each.resource)
+            )
+            if slot not in self._pending:
+                self._order.put_nowait(slot)
+            elif isinstance(each, Decision):
+                waiting = self._pending[slot]
+                if isinstance(waiting, Decision) and (waiting.change.version > each.change.version):
+                    continue
+            self._pending[slot] = each
+
+    async def run(self) -> None:
+        """Tell until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            for number in range(WORKERS):
+                tasks.create_task(self._work(), name=f"telling-{number}")
+
+    async def _work(self) -> None:
+        while True:
+            slot = await self._order.get()
+            news = self._pending.pop(slot)
+            async for _ in backoff(most_seconds=5):
+                try:
+                    await self._publish(news)
+                except (UnavailableError, UnroutableError) as exc:
+                    log.warning("telling_again", node=news.node, reason=str(exc))
+                    # something newer of the same object may have come meanwhile
+                    if slot in self._pending:
+                        break
+                else:
+                    break
+
+    async def _publish(self, news: Decision | Complete) -> None:
+        if isinstance(news, Decision):
+            envelope = envelope_of(news.change, source=SOURCE)
+            address = Address.of_object(news.node, news.change.key)
+        else:
+            envelope = Envelope(
+                type=kinds.OBJECTS_LISTED,
+                source=SOURCE,
+                subject=news.resource,
+                version=Version(news.revision, news.revision),
+                data={"keys": sorted(map(str, news.keys))},
+            )
+            address = Address(news.node, MessageClass.STATE, (news.resource,))
+        await self._fabric.publish(
+            envelope, exchange=t.WANTED, routing_key=str(address), mandatory=True
+        )

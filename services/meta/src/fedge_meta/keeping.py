@@ -1,0 +1,76 @@
+"""Keeping what the node is given, and saying so.
+
+An object, the word to hub that it is stored and the word to the neighbours that it changed are one
+transaction. Neighbours are told which object changed; what it is now is read when the word goes
+out, so that many changes of one object cost the disk no copies.
+"""
+
+from fedge_fabric import Address, Envelope, MessageClass, envelope_of, kinds
+from fedge_fabric import topology as t
+from fedge_objects import Change, NodeName, ObjectKey
+from fedge_store import ObjectStore, Outgoing
+
+
+class Keeping:
+    """Meta's domain: one node's objects."""
+
+    def __init__(self, *, node: NodeName, store: ObjectStore) -> None:
+        self._node = node
+        self._store = store
+        self._source = f"/node/{node}/meta"
+
+    async def keep(self, change: Change) -> None:
+        """Store ``change`` unless it is known; then see that hub and neighbours learn of it."""
+        stored = self._stored(change)
+        key = change.key
+        told = Outgoing(
+            exchange=t.LOCAL,
+            routing_key=t.local_key(key.resource, key.namespace, key.name),
+            envelope=Envelope(type=kinds.OBJECT_CHANGED, source=self._source, subject=str(key)),
+        )
+        if not await self._store.apply(change, [stored, told]):
+            # a repeat: hub has not heard that it is stored, or would not have sent it
+            await self._store.enqueue([stored])
+
+    async def take_inventory(self) -> None:
+        """Tell hub everything that the node has."""
+        versions = {str(key): str(v) for key, v in (await self._store.versions()).items()}
+        await self._store.enqueue(
+            [
+                Outgoing(
+                    exchange=t.UP,
+                    routing_key=str(Address(self._node, MessageClass.STATE, ("inventory",))),
+                    envelope=Envelope(
+                        type=kinds.INVENTORY_TAKEN,
+                        source=self._source,
+                        data={"versions": versions},
+                    ),
+                )
+            ]
+        )
+
+    async def in_full(self, outgoing: Outgoing) -> Outgoing | None:
+        """Return a message as it goes out now; None if there is nothing left to say."""
+        if outgoing.envelope.type != kinds.OBJECT_CHANGED:
+            return outgoing
+        change = await self._store.get(ObjectKey.parse(outgoing.envelope.subject))
+        if change is None:
+            return None
+        return Outgoing(
+            exchange=outgoing.exchange,
+            routing_key=outgoing.routing_key,
+            envelope=envelope_of(change, source=self._source),
+        )
+
+    def _stored(self, change: Change) -> Outgoing:
+        return Outgoing(
+            exchange=t.UP,
+            routing_key=str(Address.of_object(self._node, change.key)),
+            envelope=Envelope(
+                type=kinds.OBJECT_STORED,
+                source=self._source,
+                subject=str(change.key),
+                version=change.version,
+                traceparent=change.traceparent,
+            ),
+        )

@@ -1,0 +1,56 @@
+"""Meta, put together."""
+
+import asyncio
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from fedge_meta.settings import MetaSettings
+from fedge_objects import NodeName
+from fedge_service import Ready, ServicePlugin
+from fedge_store import ObjectStore
+
+if TYPE_CHECKING:
+    from fedge_meta.keeping import Keeping
+
+STORE_NAME = "meta.db"
+
+
+async def run(settings: MetaSettings, ready: Ready) -> None:
+    """Serve until cancelled."""
+    edge = settings.edge
+    node = NodeName(edge.node_name)
+    async with ObjectStore.opened(edge.data_dir / STORE_NAME) as store:
+        # the store is open, so the neighbours may read; only now what takes long to load
+        from fedge_fabric import topology  # noqa: PLC0415
+        from fedge_fabric.fabric import Fabric  # noqa: PLC0415
+        from fedge_meta.handlers import Handlers  # noqa: PLC0415
+        from fedge_meta.keeping import Keeping  # noqa: PLC0415
+        from fedge_meta.relay import relay  # noqa: PLC0415
+
+        keeping = Keeping(node=node, store=store)
+        fabric = Fabric(
+            edge.amqp_url.get_secret_value(), service="meta", exchanges=topology.EDGE_EXCHANGES
+        )
+        Handlers(keeping).subscribe(fabric, node)
+        async with fabric.running(), asyncio.TaskGroup() as tasks:
+            tasks.create_task(relay(store, keeping, fabric), name="relay")
+            tasks.create_task(
+                _take_inventories(keeping, timedelta(seconds=settings.inventory_seconds)),
+                name="inventory",
+            )
+            ready()
+
+
+async def _take_inventories(keeping: "Keeping", every: timedelta) -> None:
+    while True:
+        await keeping.take_inventory()
+        await asyncio.sleep(every.total_seconds())
+
+
+plugin = ServicePlugin(
+    name="meta",
+    side="edge",
+    summary="every object that the node was given, kept in SQLite",
+    settings=MetaSettings,
+    run=run,
+)

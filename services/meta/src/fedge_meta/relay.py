@@ -1,0 +1,48 @@
+"""From the outbox to the broker, in order, until the broker has it."""
+
+import asyncio
+
+import structlog
+
+from fedge_fabric import UnavailableError
+from fedge_fabric.fabric import Fabric
+from fedge_meta.keeping import Keeping
+from fedge_service import backoff
+from fedge_store import ObjectStore, OutgoingRow
+
+log = structlog.stdlib.get_logger("fedge.meta")
+
+BATCH = 64
+
+
+async def relay(store: ObjectStore, keeping: Keeping, fabric: Fabric) -> None:
+    """Publish what waits, a batch at a time, until cancelled.
+
+    A batch is dropped from the outbox when the broker has confirmed all of it; a process that ends
+    before that publishes it once more, which its readers know by the ids and versions.
+    """
+    while True:
+        rows = await store.waiting(BATCH)
+        async for _ in backoff(first_seconds=0.1, most_seconds=5):
+            try:
+                await _publish(rows, keeping, fabric)
+            except* UnavailableError as group:
+                log.warning("relaying_again", rows=len(rows), reason=str(group.exceptions[0]))
+            else:
+                break
+        await store.forget_until(rows[-1].id)
+
+
+async def _publish(rows: list[OutgoingRow], keeping: Keeping, fabric: Fabric) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        for row in rows:
+            message = await keeping.in_full(row.message)
+            if message is not None:
+                tasks.create_task(
+                    fabric.publish(
+                        message.envelope,
+                        exchange=message.exchange,
+                        routing_key=message.routing_key,
+                    ),
+                    name=f"relay {row.id}",
+                )

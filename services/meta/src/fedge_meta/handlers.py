@@ -3,6 +3,7 @@
 from fedge_fabric import InvalidError, change_of, kinds
 from fedge_fabric import topology as t
 from fedge_fabric.fabric import Delivery, Fabric
+from fedge_meta.inventory import Inventory
 from fedge_meta.keeping import Keeping
 from fedge_objects import NodeName
 
@@ -10,8 +11,9 @@ from fedge_objects import NodeName
 class Handlers:
     """Reads messages and calls the domain."""
 
-    def __init__(self, keeping: Keeping) -> None:
+    def __init__(self, keeping: Keeping, inventory: Inventory) -> None:
         self._keeping = keeping
+        self._inventory = inventory
 
     def subscribe(self, fabric: Fabric, node: NodeName) -> None:
         """Take part in all of meta's queues."""
@@ -28,4 +30,4 @@ class Handlers:
         """Answer what the node has."""
         if delivery.envelope.type != kinds.INVENTORY_ASKED:
             raise InvalidError(f"message type {delivery.envelope.type!r} is no request to meta")
-        await self._keeping.take_inventory()
+        await self._inventory.tell()

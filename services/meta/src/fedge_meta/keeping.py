@@ -32,21 +32,15 @@ class Keeping:
             # a repeat: hub has not heard that it is stored, or would not have sent it
             await self._store.enqueue([stored])
 
-    async def take_inventory(self) -> None:
-        """Tell hub everything that the node has."""
+    async def inventory(self) -> Outgoing:
+        """Return the word to hub of everything that the node has, true at this moment."""
         versions = {str(key): str(v) for key, v in (await self._store.versions()).items()}
-        await self._store.enqueue(
-            [
-                Outgoing(
-                    exchange=t.UP,
-                    routing_key=str(Address(self._node, MessageClass.STATE, ("inventory",))),
-                    envelope=Envelope(
-                        type=kinds.INVENTORY_TAKEN,
-                        source=self._source,
-                        data={"versions": versions},
-                    ),
-                )
-            ]
+        return Outgoing(
+            exchange=t.UP,
+            routing_key=str(Address(self._node, MessageClass.STATE, ("inventory",))),
+            envelope=Envelope(
+                type=kinds.INVENTORY_TAKEN, source=self._source, data={"versions": versions}
+            ),
         )
 
     async def in_full(self, outgoing: Outgoing) -> Outgoing | None:

@@ -2,15 +2,11 @@
 
 import asyncio
 from datetime import timedelta
-from typing import TYPE_CHECKING
 
 from fedge_meta.settings import MetaSettings
 from fedge_objects import NodeName
 from fedge_service import Ready, ServicePlugin
 from fedge_store import ObjectStore
-
-if TYPE_CHECKING:
-    from fedge_meta.keeping import Keeping
 
 STORE_NAME = "meta.db"
 
@@ -24,6 +20,7 @@ async def run(settings: MetaSettings, ready: Ready) -> None:
         from fedge_fabric import topology  # noqa: PLC0415
         from fedge_fabric.fabric import Fabric  # noqa: PLC0415
         from fedge_meta.handlers import Handlers  # noqa: PLC0415
+        from fedge_meta.inventory import Inventory  # noqa: PLC0415
         from fedge_meta.keeping import Keeping  # noqa: PLC0415
         from fedge_meta.relay import relay  # noqa: PLC0415
 
@@ -31,20 +28,14 @@ async def run(settings: MetaSettings, ready: Ready) -> None:
         fabric = Fabric(
             edge.amqp_url.get_secret_value(), service="meta", exchanges=topology.EDGE_EXCHANGES
         )
-        Handlers(keeping).subscribe(fabric, node)
+        inventory = Inventory(
+            keeping=keeping, fabric=fabric, every=timedelta(seconds=settings.inventory_seconds)
+        )
+        Handlers(keeping, inventory).subscribe(fabric, node)
         async with fabric.running(), asyncio.TaskGroup() as tasks:
             tasks.create_task(relay(store, keeping, fabric), name="relay")
-            tasks.create_task(
-                _take_inventories(keeping, timedelta(seconds=settings.inventory_seconds)),
-                name="inventory",
-            )
+            tasks.create_task(inventory.run(), name="inventory")
             ready()
-
-
-async def _take_inventories(keeping: "Keeping", every: timedelta) -> None:
-    while True:
-        await keeping.take_inventory()
-        await asyncio.sleep(every.total_seconds())
 
 
 plugin = ServicePlugin(

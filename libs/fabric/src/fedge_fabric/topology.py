@@ -91,6 +91,11 @@ def reported(service: str, message_class: MessageClass, resources: tuple[str, ..
     )
 
 
+def heartbeats(service: str) -> Queue:
+    """Return a cloud service's queue for the nodes' signs of life."""
+    return Queue(f"{service}.heartbeats", (Binding(REPORTED, "node.*.state.alive"),))
+
+
 def control(service: str, replica: str) -> Queue:
     """Return the queue in which each replica of a cloud service hears hub's wishes."""
     return Queue(f"{service}.control.{replica}", (Binding(CONTROL, "#"),), exclusive=True)

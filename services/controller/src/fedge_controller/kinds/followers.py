@@ -1,6 +1,6 @@
 """Kinds that a node needs because of its pods, and about which it reports nothing."""
 
-from fedge_controller.resources import Report
+from fedge_dispatch import Report
 from fedge_kube import CONFIG_MAPS, SECRETS, SERVICE_ACCOUNTS, KubeClient, RefusedError, Resource
 from fedge_objects import JsonObject, NodeName, ObjectKey
 

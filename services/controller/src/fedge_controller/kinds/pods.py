@@ -5,7 +5,7 @@ https://kubernetes.io/docs/concepts/workloads/pods/
 
 import structlog
 
-from fedge_controller.resources import Report
+from fedge_dispatch import Report
 from fedge_kube import PODS, STRATEGIC_MERGE_PATCH, ConflictError, KubeClient, NotFoundError
 from fedge_objects import JsonObject, NodeName, ObjectKey, references
 

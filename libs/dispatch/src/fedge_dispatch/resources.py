@@ -1,8 +1,8 @@
 """What a kind of object must say about itself to travel between the API and the nodes.
 
-A kind is a plugin: a class named by an entry point of the group ``fedge.controller.resources``, so
-that a package can add one. Some objects name their node (a pod); they lead. Others follow: a node
-needs them because of what leads there (a pod's config maps).
+A kind is a plugin: a class named by an entry point of the group ``fedge.<service>.resources``
+(controller, device), so that a package can add one. Some objects name their node (a pod); they
+lead. Others follow: a node needs them because of what leads there (a pod's config maps).
 """
 
 from collections.abc import Mapping
@@ -12,8 +12,6 @@ from typing import Any, Protocol
 
 from fedge_kube import KubeClient, Resource
 from fedge_objects import JsonObject, NodeName, ObjectKey
-
-GROUP = "fedge.controller.resources"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,10 +60,10 @@ class ResourcePlugin(Protocol):
         ...
 
 
-def load_resources() -> dict[str, ResourcePlugin]:
-    """Return the installed plugins by the name of their resource."""
+def load_resources(service: str) -> dict[str, ResourcePlugin]:
+    """Return the installed plugins of ``service`` by the name of their resource."""
     plugins: dict[str, ResourcePlugin] = {}
-    for entry in entry_points(group=GROUP):
+    for entry in entry_points(group=f"fedge.{service}.resources"):
         plugin: ResourcePlugin = entry.load()()
         plugins[plugin.resource.name] = plugin
     return plugins

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import structlog
 
-from fedge_controller.placement import Complete, Decision
+from fedge_dispatch.placement import Complete, Decision
 from fedge_fabric import (
     Address,
     Envelope,
@@ -23,9 +23,8 @@ from fedge_fabric.fabric import Fabric
 from fedge_objects import NodeName, ObjectKey, Version
 from fedge_service import backoff
 
-log = structlog.stdlib.get_logger("fedge.controller")
+log = structlog.stdlib.get_logger("fedge.dispatch")
 
-SOURCE = "/cloud/controller"
 WORKERS = 64
 
 _Slot = tuple[NodeName, ObjectKey | str]
@@ -34,8 +33,9 @@ _Slot = tuple[NodeName, ObjectKey | str]
 class Telling:
     """What is still to be told, in the order in which it came up."""
 
-    def __init__(self, fabric: Fabric) -> None:
+    def __init__(self, fabric: Fabric, *, service: str) -> None:
         self._fabric = fabric
+        self._source = f"/cloud/{service}"
         self._pending: dict[_Slot, Decision | Complete] = {}
         self._order: asyncio.Queue[_Slot] = asyncio.Queue()
 
@@ -78,12 +78,12 @@ class Telling:
 
     async def _publish(self, news: Decision | Complete) -> None:
         if isinstance(news, Decision):
-            envelope = envelope_of(news.change, source=SOURCE)
+            envelope = envelope_of(news.change, source=self._source)
             address = Address.of_object(news.node, news.change.key)
         else:
             envelope = Envelope(
                 type=kinds.OBJECTS_LISTED,
-                source=SOURCE,
+                source=self._source,
                 subject=news.resource,
                 version=Version(news.revision, news.revision),
                 data={"keys": sorted(map(str, news.keys))},

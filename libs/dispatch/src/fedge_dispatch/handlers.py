@@ -5,16 +5,16 @@ from typing import Any
 
 import structlog
 
-from fedge_controller.placement import Placement
-from fedge_controller.reports import Reports
-from fedge_controller.resources import Report
-from fedge_controller.telling import Telling
+from fedge_dispatch.placement import Placement
+from fedge_dispatch.reports import Reports
+from fedge_dispatch.resources import Report
+from fedge_dispatch.telling import Telling
 from fedge_fabric import Address, InvalidError, MalformedError, MessageClass, kinds
 from fedge_fabric import topology as t
 from fedge_fabric.fabric import Delivery, Fabric
 from fedge_objects import NodeName, ObjectKey
 
-log = structlog.stdlib.get_logger("fedge.controller")
+log = structlog.stdlib.get_logger("fedge.dispatch")
 
 
 class Handlers:
@@ -25,33 +25,23 @@ class Handlers:
         self._telling = telling
         self._reports = reports
 
-    def subscribe(self, fabric: Fabric, *, replica: str, resources: Iterable[str]) -> None:
-        """Take part in all of controller's queues."""
-        fabric.subscribe(
-            t.reported("controller", MessageClass.STATE, (*resources, "alive")), self.on_state
-        )
-        fabric.subscribe(t.reported("controller", MessageClass.EVENT, ("events",)), self.on_event)
-        fabric.subscribe(t.control("controller", replica), self.on_control)
+    def subscribe(
+        self, fabric: Fabric, *, service: str, replica: str, resources: Iterable[str]
+    ) -> None:
+        """Take part in the service's queues."""
+        fabric.subscribe(t.reported(service, MessageClass.STATE, tuple(resources)), self.on_state)
+        fabric.subscribe(t.control(service, replica), self.on_control)
 
     async def on_state(self, delivery: Delivery) -> None:
-        """Take a status or a heartbeat."""
+        """Take a status."""
         node, envelope = Address.parse(delivery.routing_key).node, delivery.envelope
         data = _dict(envelope.data)
         match envelope.type:
-            case kinds.NODE_ALIVE:
-                await self._reports.alive(node, float(data["interval_seconds"]))
             case kinds.STATUS_REPORTED:
                 report, observed = _report(node, envelope.subject, data)
                 await self._reports.status(report, observed)
             case other:
                 raise InvalidError(f"message type {other!r} is no report")
-
-    async def on_event(self, delivery: Delivery) -> None:
-        """Take a Kubernetes event."""
-        event = _dict(delivery.envelope.data)
-        if not isinstance(event.get("metadata"), dict):
-            raise MalformedError("an event without metadata")
-        await self._reports.event(event)
 
     async def on_control(self, delivery: Delivery) -> None:
         """Tell again what a node, or every node, should have."""

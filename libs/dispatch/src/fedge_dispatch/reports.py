@@ -4,34 +4,27 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 
 import structlog
 
-from fedge_controller.resources import Report, ResourcePlugin
+from fedge_dispatch.resources import Report, ResourcePlugin
 from fedge_fabric import InvalidError, UnavailableError
 from fedge_kube import (
-    EVENTS,
-    LEASES,
     ConflictError,
     KubeClient,
     NotFoundError,
     RefusedError,
     UnreachableError,
 )
-from fedge_objects import JsonObject, NodeName, ObjectKey
+from fedge_objects import ObjectKey
 
-log = structlog.stdlib.get_logger("fedge.controller")
-
-LEASE_NAMESPACE = "kube-node-lease"
-LEASE_HEARTBEATS = 4
-"""A lease lasts this many heartbeats, as the kubelet's 40 s at one per 10 s."""
+log = structlog.stdlib.get_logger("fedge.dispatch")
 
 Observed = tuple[int, int]
 
 
 class Reports:
-    """The way of statuses, heartbeats and events into the API."""
+    """The way of statuses into the API."""
 
     def __init__(self, kube: KubeClient, plugins: Mapping[str, ResourcePlugin]) -> None:
         self._kube = kube
@@ -53,7 +46,7 @@ class Reports:
             newest = self._observed.get(report.key)
             if newest is not None and newest[0] == report.uid and newest[1] >= observed:
                 return
-            async with _answered():
+            async with answered():
                 await plugin.report(self._kube, report)
             self._observed[report.key] = (report.uid, observed)
 
@@ -63,47 +56,15 @@ class Reports:
         if key in self._writing and not self._writing[key].locked():
             del self._writing[key]
 
-    async def alive(self, node: NodeName, interval_seconds: float) -> None:
-        """Renew the node's lease; errors as in ``status``.
-
-        https://kubernetes.io/docs/concepts/architecture/leases/#node-heart-beats
-        """
-        spec: JsonObject = {
-            "holderIdentity": node,
-            "leaseDurationSeconds": max(1, round(interval_seconds * LEASE_HEARTBEATS)),
-            "renewTime": datetime.now(UTC).isoformat(timespec="microseconds")[:-6] + "Z",
-        }
-        async with _answered():
-            try:
-                await self._kube.patch(LEASES, LEASE_NAMESPACE, node, {"spec": spec})
-            except NotFoundError:
-                await self._kube.create(
-                    LEASES,
-                    {
-                        "apiVersion": "coordination.k8s.io/v1",
-                        "kind": "Lease",
-                        "metadata": {"name": node, "namespace": LEASE_NAMESPACE},
-                        "spec": spec,
-                    },
-                )
-
-    async def event(self, event: JsonObject) -> None:
-        """Record an event, or its repetition; errors as in ``status``."""
-        metadata = event["metadata"]
-        async with _answered():
-            try:
-                await self._kube.create(EVENTS, event)
-            except ConflictError:
-                repeated: JsonObject = {
-                    name: event[name]
-                    for name in ("count", "lastTimestamp", "message", "series")
-                    if name in event
-                }
-                await self._kube.patch(EVENTS, metadata["namespace"], metadata["name"], repeated)
-
 
 @asynccontextmanager
-async def _answered() -> AsyncIterator[None]:
+async def answered() -> AsyncIterator[None]:
+    """Translate what the API answers into what happens to the message.
+
+    Raises:
+        UnavailableError: the API is away; the message comes again.
+        InvalidError: the API refuses for good.
+    """
     try:
         yield
     except UnreachableError as exc:

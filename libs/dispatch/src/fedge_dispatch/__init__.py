@@ -1,0 +1,21 @@
+"""Kubernetes objects to the nodes that they concern, and reports back.
+
+What controller and device have in common. Each brings its kinds of objects as plugins.
+"""
+
+from fedge_dispatch.placement import Complete, Decision, Placement
+from fedge_dispatch.reports import Reports, answered
+from fedge_dispatch.resources import Report, ResourcePlugin, load_resources
+from fedge_dispatch.serving import serve
+
+__all__ = [
+    "Complete",
+    "Decision",
+    "Placement",
+    "Report",
+    "Reports",
+    "ResourcePlugin",
+    "answered",
+    "load_resources",
+    "serve",
+]

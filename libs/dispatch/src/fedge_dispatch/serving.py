@@ -1,0 +1,56 @@
+"""A cloud service that carries kinds of objects down and their statuses up."""
+
+import asyncio
+import uuid
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from fedge_dispatch.handlers import Handlers
+from fedge_dispatch.placement import Placement
+from fedge_dispatch.reports import Reports
+from fedge_dispatch.resources import load_resources
+from fedge_dispatch.telling import Telling
+from fedge_dispatch.watching import Watching
+from fedge_fabric import topology
+from fedge_fabric.fabric import Fabric
+from fedge_kube import KubeClient
+from fedge_service import Ready
+
+Subscribe = Callable[[KubeClient, Fabric], None]
+
+
+async def serve(
+    service: str,
+    *,
+    amqp_url: str,
+    kubeconfig: Path | None,
+    ready: Ready,
+    more: Sequence[Subscribe] = (),
+) -> None:
+    """Serve until cancelled.
+
+    Args:
+        service: whose plugins (``fedge.<service>.resources``) and whose queues.
+        amqp_url: the cloud's broker.
+        kubeconfig: the API; None inside a cluster's pod.
+        ready: called once everything was listed and the broker is connected.
+        more: what else the service takes from the broker.
+    """
+    plugins = load_resources(service)
+    leading = {name for name, plugin in plugins.items() if plugin.leads}
+    fabric = Fabric(amqp_url, service=service, exchanges=topology.CLOUD_EXCHANGES)
+    placement = Placement(leading, plugins.keys() - leading)
+    telling = Telling(fabric, service=service)
+    async with KubeClient.connected(kubeconfig) as kube:
+        reports = Reports(kube, plugins)
+        watching = Watching(kube, placement, telling, reports)
+        handlers = Handlers(placement=placement, telling=telling, reports=reports)
+        handlers.subscribe(fabric, service=service, replica=uuid.uuid4().hex[:8], resources=plugins)
+        for subscribe in more:
+            subscribe(kube, fabric)
+        async with fabric.running(), asyncio.TaskGroup() as tasks:
+            tasks.create_task(telling.run(), name="telling")
+            for name, plugin in plugins.items():
+                tasks.create_task(watching.follow(plugin), name=f"watch {name}")
+            await watching.complete.wait()
+            ready()

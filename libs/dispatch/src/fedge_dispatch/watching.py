@@ -1,0 +1,67 @@
+"""Following the API's objects, and telling what follows from them."""
+
+import asyncio
+
+import structlog
+
+from fedge_dispatch.placement import Placement
+from fedge_dispatch.reports import Reports
+from fedge_dispatch.resources import ResourcePlugin, key_of, revision_of
+from fedge_dispatch.telling import Telling
+from fedge_kube import Changed, KubeClient, Listed, Removed, observe
+from fedge_objects import JsonObject
+
+log = structlog.stdlib.get_logger("fedge.dispatch")
+
+
+class Watching:
+    """Follows the API's objects and tells what follows from them."""
+
+    def __init__(
+        self, kube: KubeClient, placement: Placement, telling: Telling, reports: Reports
+    ) -> None:
+        self._kube = kube
+        self._placement = placement
+        self._telling = telling
+        self._reports = reports
+        self.complete = asyncio.Event()
+
+    async def follow(self, plugin: ResourcePlugin) -> None:
+        """Follow one resource until cancelled."""
+        async for observation in observe(self._kube, plugin.resource):
+            match observation:
+                case Listed(items, revision):
+                    self._on_list(plugin, items, revision)
+                case Changed(obj):
+                    self._put(plugin, obj)
+                case Removed(obj):
+                    key = key_of(plugin.resource, obj)
+                    self._reports.forget(key)
+                    self._telling.tell(self._placement.remove(key, revision_of(obj)))
+
+    def _on_list(self, plugin: ResourcePlugin, items: list[JsonObject], revision: int) -> None:
+        resource = plugin.resource
+        listed = [key_of(resource, obj) for obj in items]
+        for key in self._placement.missing_from(resource.name, listed):
+            self._reports.forget(key)
+            self._telling.tell(self._placement.remove(key, revision))
+        for obj in items:
+            self._put(plugin, obj, decided=revision)
+        self._placement.mark_listed(resource.name, revision)
+        log.info("listed", resource=resource.name, objects=len(items), revision=revision)
+        if self._placement.is_complete:
+            for node in sorted(self._placement.nodes()):
+                self._telling.tell(self._placement.everything(node))
+            self.complete.set()
+
+    def _put(self, plugin: ResourcePlugin, obj: JsonObject, *, decided: int | None = None) -> None:
+        self._telling.tell(
+            self._placement.put(
+                key_of(plugin.resource, obj),
+                obj,
+                revision_of(obj),
+                node=plugin.node_of(obj),
+                needs=plugin.needs_of(obj),
+                decided=decided,
+            )
+        )

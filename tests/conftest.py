@@ -1,0 +1,25 @@
+"""What holds for every test."""
+
+import asyncio
+
+import pytest
+
+_loop: asyncio.AbstractEventLoop | None = None
+
+
+def pytest_configure() -> None:
+    """Set a loop that we close ourselves.
+
+    On Python 3.11 pytest-asyncio asks for the current loop before it sets its own; if there is none
+    one is made that nobody closes, and warnings are errors here.
+    """
+    global _loop  # noqa: PLW0603 - pytest's hooks have no other place in common
+    _loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(_loop)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:  # noqa: ARG001 - the hook's signature
+    """Close it."""
+    asyncio.set_event_loop(None)
+    if _loop is not None:
+        _loop.close()

@@ -1,5 +1,6 @@
 """Messages in: reports of nodes, hub's wishes."""
 
+import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
@@ -26,10 +27,17 @@ class Handlers:
         self._reports = reports
 
     def subscribe(
-        self, fabric: Fabric, *, service: str, replica: str, resources: Iterable[str]
+        self,
+        fabric: Fabric,
+        *,
+        service: str,
+        replica: str,
+        resources: Iterable[str],
+        reports_at_once: int,
     ) -> None:
         """Take part in the service's queues."""
-        fabric.subscribe(t.reported(service, MessageClass.STATE, tuple(resources)), self.on_state)
+        reported = t.reported(service, MessageClass.STATE, tuple(resources))
+        fabric.subscribe(dataclasses.replace(reported, prefetch=reports_at_once), self.on_state)
         fabric.subscribe(t.control(service, replica), self.on_control)
 
     async def on_state(self, delivery: Delivery) -> None:

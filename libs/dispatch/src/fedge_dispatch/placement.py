@@ -67,7 +67,11 @@ class Placement:
     @property
     def is_complete(self) -> bool:
         """Whether every resource has been listed, so that absence means something."""
-        return self._listed.keys() >= self._leading | self._following
+        return self.is_listed_but_for(())
+
+    def is_listed_but_for(self, resources: Iterable[str]) -> bool:
+        """Whether every resource has been listed, those of ``resources`` aside."""
+        return self._listed.keys() >= (self._leading | self._following).difference(resources)
 
     def put(
         self,

@@ -1,9 +1,15 @@
-"""What nodes report, written to the API: newest only, one write at a time per object."""
+"""What nodes report, written to the API: newest only, one write at a time per object.
+
+A first report passes at once. More of the same object, within the least time between two writes,
+wait for its end, and only the newest of them is written. A report's message is acknowledged when it
+was written or a newer one is here to be, so that a crash loses nothing.
+"""
 
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 
 import structlog
 
@@ -16,24 +22,62 @@ from fedge_kube import (
     RefusedError,
     UnreachableError,
 )
-from fedge_objects import ObjectKey
+from fedge_objects import NodeName, ObjectKey
 
 log = structlog.stdlib.get_logger("fedge.dispatch")
 
 Observed = tuple[int, int]
 
 
+@dataclass(frozen=True, slots=True)
+class _Report:
+    """Which report: of whom, about which object, in what order."""
+
+    node: NodeName
+    uid: str
+    observed: Observed
+
+    def is_before(self, other: "_Report | None") -> bool:
+        """Whether ``other`` is newer; two nodes' or two objects' counts say nothing."""
+        return (
+            other is not None
+            and (self.node, self.uid) == (other.node, other.uid)
+            and self.observed < other.observed
+        )
+
+
+@dataclass(slots=True)
+class _Slot:
+    """One object's reports. Of those that must wait only the newest does, as ``waiting``."""
+
+    newest: _Report | None = None
+    written: _Report | None = None
+    writing: bool = False
+    due: float = 0.0
+    waiting: asyncio.Event | None = None
+
+    def wake(self) -> None:
+        if self.waiting is not None:
+            self.waiting.set()
+
+
 class Reports:
     """The way of statuses into the API."""
 
-    def __init__(self, kube: KubeClient, plugins: Mapping[str, ResourcePlugin]) -> None:
+    def __init__(
+        self,
+        kube: KubeClient,
+        plugins: Mapping[str, ResourcePlugin],
+        *,
+        write_every_seconds: float = 0.0,
+    ) -> None:
         self._kube = kube
         self._plugins = plugins
-        self._observed: dict[ObjectKey, tuple[str, Observed]] = {}
-        self._writing: defaultdict[ObjectKey, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._write_every_seconds = write_every_seconds
+        self._slots: defaultdict[ObjectKey, _Slot] = defaultdict(_Slot)
 
     async def status(self, report: Report, observed: Observed) -> None:
-        """Write a status, unless a newer one was written.
+        """Write a status, unless a newer one was written or waits to be.
 
         Raises:
             InvalidError: no plugin for the resource, or the API refuses the status.
@@ -42,19 +86,46 @@ class Reports:
         plugin = self._plugins.get(report.key.resource)
         if plugin is None:
             raise InvalidError(f"no plugin takes reports about {report.key.resource!r}")
-        async with self._writing[report.key]:
-            newest = self._observed.get(report.key)
-            if newest is not None and newest[0] == report.uid and newest[1] >= observed:
-                return
+        slot, mine = self._slots[report.key], _Report(report.node, report.uid, observed)
+        if mine == slot.written or mine.is_before(slot.newest):
+            return
+        slot.newest = mine
+        if not await self._has_turn(slot):
+            return
+        slot.writing = True
+        try:
             async with answered():
                 await plugin.report(self._kube, report)
-            self._observed[report.key] = (report.uid, observed)
+            slot.written = mine
+            slot.due = _monotonic() + self._write_every_seconds
+        finally:
+            slot.writing = False
+            slot.wake()
 
     def forget(self, key: ObjectKey) -> None:
         """Drop what is remembered about an object that is gone."""
-        self._observed.pop(key, None)
-        if key in self._writing and not self._writing[key].locked():
-            del self._writing[key]
+        self._slots.pop(key, None)
+
+    async def _has_turn(self, slot: _Slot) -> bool:
+        """Wait for the turn to write; return False once a newer report waits for it instead."""
+        slot.wake()
+        mine = slot.waiting = asyncio.Event()
+        try:
+            while slot.writing or slot.due > _monotonic():
+                mine.clear()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout_at(None if slot.writing else slot.due):
+                        await mine.wait()
+                if slot.waiting is not mine:
+                    return False
+            return True
+        finally:
+            if slot.waiting is mine:
+                slot.waiting = None
+
+
+def _monotonic() -> float:
+    return asyncio.get_running_loop().time()
 
 
 @asynccontextmanager

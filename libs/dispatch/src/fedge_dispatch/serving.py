@@ -26,6 +26,8 @@ async def serve(
     kubeconfig: Path | None,
     ready: Ready,
     more: Sequence[Subscribe] = (),
+    write_every_seconds: float = 0.0,
+    reports_at_once: int = 64,
 ) -> None:
     """Serve until cancelled.
 
@@ -33,8 +35,10 @@ async def serve(
         service: whose plugins (``fedge.<service>.resources``) and whose queues.
         amqp_url: the cloud's broker.
         kubeconfig: the API; None inside a cluster's pod.
-        ready: called once everything was listed and the broker is connected.
+        ready: called once everything that the API serves was listed and the broker is connected.
         more: what else the service takes from the broker.
+        write_every_seconds: least time between two writes of one object's status (see ``Reports``).
+        reports_at_once: how many reports may be in hand, those that wait for their turn included.
     """
     plugins = load_resources(service)
     leading = {name for name, plugin in plugins.items() if plugin.leads}
@@ -42,10 +46,16 @@ async def serve(
     placement = Placement(leading, plugins.keys() - leading)
     telling = Telling(fabric, service=service)
     async with KubeClient.connected(kubeconfig) as kube:
-        reports = Reports(kube, plugins)
+        reports = Reports(kube, plugins, write_every_seconds=write_every_seconds)
         watching = Watching(kube, placement, telling, reports)
         handlers = Handlers(placement=placement, telling=telling, reports=reports)
-        handlers.subscribe(fabric, service=service, replica=uuid.uuid4().hex[:8], resources=plugins)
+        handlers.subscribe(
+            fabric,
+            service=service,
+            replica=uuid.uuid4().hex[:8],
+            resources=plugins,
+            reports_at_once=reports_at_once,
+        )
         for subscribe in more:
             subscribe(kube, fabric)
         async with fabric.running(), asyncio.TaskGroup() as tasks:

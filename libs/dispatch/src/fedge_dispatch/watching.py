@@ -8,7 +8,7 @@ from fedge_dispatch.placement import Placement
 from fedge_dispatch.reports import Reports
 from fedge_dispatch.resources import ResourcePlugin, key_of, revision_of
 from fedge_dispatch.telling import Telling
-from fedge_kube import Changed, KubeClient, Listed, Removed, observe
+from fedge_kube import Changed, KubeClient, Listed, NotServed, Removed, observe
 from fedge_objects import JsonObject
 
 log = structlog.stdlib.get_logger("fedge.dispatch")
@@ -24,7 +24,10 @@ class Watching:
         self._placement = placement
         self._telling = telling
         self._reports = reports
+        self._not_served: set[str] = set()
         self.complete = asyncio.Event()
+        """Set once all that the API serves was listed. A resource that it does not serve yet keeps
+        nobody waiting; but then no node is told that its list is complete."""
 
     async def follow(self, plugin: ResourcePlugin) -> None:
         """Follow one resource until cancelled."""
@@ -34,6 +37,9 @@ class Watching:
                     self._on_list(plugin, items, revision)
                 case Changed(obj):
                     self._put(plugin, obj)
+                case NotServed():
+                    self._not_served.add(plugin.resource.name)
+                    self._look_if_complete()
                 case Removed(obj):
                     key = key_of(plugin.resource, obj)
                     self._reports.forget(key)
@@ -48,10 +54,15 @@ class Watching:
         for obj in items:
             self._put(plugin, obj, decided=revision)
         self._placement.mark_listed(resource.name, revision)
+        self._not_served.discard(resource.name)
         log.info("listed", resource=resource.name, objects=len(items), revision=revision)
         if self._placement.is_complete:
             for node in sorted(self._placement.nodes()):
                 self._telling.tell(self._placement.everything(node))
+        self._look_if_complete()
+
+    def _look_if_complete(self) -> None:
+        if self._placement.is_listed_but_for(self._not_served):
             self.complete.set()
 
     def _put(self, plugin: ResourcePlugin, obj: JsonObject, *, decided: int | None = None) -> None:

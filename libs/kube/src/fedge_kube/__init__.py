@@ -24,7 +24,7 @@ from fedge_kube.resources import (
     SERVICE_ACCOUNTS,
     Resource,
 )
-from fedge_kube.watching import Changed, Listed, Removed, observe
+from fedge_kube.watching import Changed, Listed, NotServed, Removed, observe
 
 __all__ = [
     "CONFIG_MAPS",
@@ -44,6 +44,7 @@ __all__ = [
     "Listed",
     "Listing",
     "NotFoundError",
+    "NotServed",
     "RefusedError",
     "Removed",
     "Resource",

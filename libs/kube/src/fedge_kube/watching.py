@@ -2,7 +2,8 @@
 
 A watch that breaks off goes on from the last revision seen; one that is too old begins with a new
 list. Whoever consumes this sees every object's newest state, and each list is complete, so that
-what is missing from it is known to be gone.
+what is missing from it is known to be gone. A resource that the API does not serve (yet) says
+nothing about objects: it is asked for again until it is served.
 """
 
 from collections.abc import AsyncIterator
@@ -10,8 +11,8 @@ from dataclasses import dataclass
 
 import structlog
 
-from fedge_kube.client import KubeClient, Listing
-from fedge_kube.errors import ExpiredError, KubeError
+from fedge_kube.client import KubeClient
+from fedge_kube.errors import ExpiredError, KubeError, NotFoundError
 from fedge_kube.resources import Resource
 from fedge_objects import JsonObject
 from fedge_service import backoff
@@ -41,28 +42,31 @@ class Removed:
     object: JsonObject
 
 
-Observation = Listed | Changed | Removed
+@dataclass(frozen=True, slots=True)
+class NotServed:
+    """The API has no such resource, e.g. because its definition is not installed yet."""
+
+
+Observation = Listed | Changed | Removed | NotServed
 
 
 async def observe(client: KubeClient, resource: Resource) -> AsyncIterator[Observation]:
     """Yield the list of ``resource``, then its changes, and a new list whenever one is needed."""
     while True:
-        listing = await _list(client, resource)
-        yield Listed(listing.items, listing.revision)
-        try:
-            async for change in _changes(client, resource, listing.revision):
-                yield change
-        except ExpiredError as exc:
-            log.info("listing_again", resource=resource.name, reason=str(exc))
-
-
-async def _list(client: KubeClient, resource: Resource) -> Listing:
-    async for _ in backoff(most_seconds=10):
-        try:
-            return await client.list(resource)
-        except KubeError as exc:
-            log.warning("list_failed", resource=resource.name, reason=str(exc))
-    raise AssertionError("backoff has no end")
+        async for waited in backoff(most_seconds=10):
+            try:
+                listing = await client.list(resource)
+            except NotFoundError as exc:
+                if not waited:
+                    log.warning("resource_not_served", resource=resource.name, reason=str(exc))
+                    yield NotServed()
+            except KubeError as exc:
+                log.warning("list_failed", resource=resource.name, reason=str(exc))
+            else:
+                yield Listed(listing.items, listing.revision)
+                async for change in _changes(client, resource, listing.revision):
+                    yield change
+                break
 
 
 async def _changes(
@@ -70,8 +74,7 @@ async def _changes(
 ) -> AsyncIterator[Observation]:
     """Yield changes after ``revision``, over as many watches as it takes.
 
-    Raises:
-        ExpiredError: the server has forgotten the revision.
+    Ends when the server has forgotten the revision, or serves the resource no longer.
     """
     while True:
         async for waited in backoff(first_seconds=0.2, most_seconds=5):
@@ -85,8 +88,9 @@ async def _changes(
                     elif kind != "BOOKMARK":
                         yield Changed(obj)
                 heard = True  # ended by the server in good order
-            except ExpiredError:
-                raise
+            except (ExpiredError, NotFoundError) as exc:
+                log.info("listing_again", resource=resource.name, reason=str(exc))
+                return
             except KubeError as exc:
                 log.info("watching_again", resource=resource.name, reason=str(exc), waited=waited)
             if heard:

@@ -1,0 +1,129 @@
+"""Reports: a single one passes at once, a burst costs one write a second and ends in the newest."""
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any, cast
+
+import looptime
+import pytest
+
+from fedge_dispatch import Report, Reports
+from fedge_fabric import UnavailableError
+from fedge_kube import KubeClient, Resource, UnreachableError
+from fedge_objects import JsonObject, NodeName, ObjectKey
+
+DEVICES = Resource("devices.kubeedge.io", "v1beta1", "devices")
+NO_KUBE = cast("KubeClient", None)
+
+
+class Recording:
+    """A kind whose reports are written down."""
+
+    resource = DEVICES
+    leads = True
+
+    def __init__(self) -> None:
+        self.written: list[tuple[float, str, Any]] = []
+        self.failures: Iterator[Exception] = iter(())
+
+    def node_of(self, obj: JsonObject) -> NodeName | None:
+        return None
+
+    def needs_of(self, obj: JsonObject) -> frozenset[ObjectKey]:
+        return frozenset()
+
+    async def report(self, kube: KubeClient, report: Report) -> None:
+        await asyncio.sleep(0.01)
+        if failure := next(self.failures, None):
+            raise failure
+        at = asyncio.get_running_loop().time()
+        self.written.append((at, report.key.name, report.status["n"]))
+
+
+def report(n: int, *, name: str = "d", node: str = "edge-1", uid: str = "u") -> Report:
+    return Report(
+        node=NodeName(node),
+        key=ObjectKey(DEVICES.name, "default", name),
+        uid=uid,
+        status={"n": n},
+        labels={},
+        finished=False,
+    )
+
+
+@pytest.fixture
+def kind() -> Recording:
+    return Recording()
+
+
+@pytest.fixture
+def reports(kind: Recording) -> Reports:
+    return Reports(NO_KUBE, {DEVICES.name: kind}, write_every_seconds=1.0)
+
+
+@pytest.mark.looptime
+async def test_a_single_report_passes_at_once(
+    kind: Recording, reports: Reports, looptime: looptime.LoopTimeProxy
+) -> None:
+    await reports.status(report(1), (1, 1))
+    assert looptime < 0.1
+    assert [n for _, _, n in kind.written] == [1]
+
+
+@pytest.mark.looptime
+async def test_a_burst_costs_one_write_a_second_and_ends_in_the_newest(
+    kind: Recording, reports: Reports
+) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        for n in range(300):
+            for name in ("a", "b"):
+                tasks.create_task(reports.status(report(n, name=name), (1, n)))
+            await asyncio.sleep(0.01)
+    for name in ("a", "b"):
+        written = [(at, n) for at, each, n in kind.written if each == name]
+        assert len(written) <= 5
+        assert written[-1][1] == 299
+        assert written[0][0] - kind.written[0][0] < 0.1
+
+
+@pytest.mark.looptime
+async def test_what_a_newer_report_replaces_is_done_before_the_newer_is_written(
+    kind: Recording, reports: Reports
+) -> None:
+    await reports.status(report(1), (1, 1))
+    second = asyncio.create_task(reports.status(report(2), (1, 2)))
+    await asyncio.sleep(0.1)
+    third = asyncio.create_task(reports.status(report(3), (1, 3)))
+    await asyncio.wait_for(second, 0.1)
+    assert not third.done()
+    await third
+    assert [n for _, _, n in kind.written] == [1, 3]
+
+
+@pytest.mark.looptime
+async def test_a_report_that_could_not_be_written_is_written_when_it_comes_again(
+    kind: Recording, reports: Reports
+) -> None:
+    kind.failures = iter([UnreachableError("away")])
+    with pytest.raises(UnavailableError):
+        await reports.status(report(1), (1, 1))
+    await reports.status(report(1), (1, 1))
+    assert [n for _, _, n in kind.written] == [1]
+
+
+@pytest.mark.looptime
+async def test_repeats_and_older_reports_are_not_written(kind: Recording, reports: Reports) -> None:
+    await reports.status(report(2), (1, 2))
+    await reports.status(report(2), (1, 2))
+    await reports.status(report(1), (1, 1))
+    assert [n for _, _, n in kind.written] == [2]
+
+
+@pytest.mark.looptime
+async def test_counts_of_another_node_or_object_say_nothing(
+    kind: Recording, reports: Reports
+) -> None:
+    await reports.status(report(1), (9, 9))
+    await reports.status(report(2, node="edge-2"), (1, 1))
+    await reports.status(report(3, node="edge-2", uid="v"), (1, 0))
+    assert [n for _, _, n in kind.written] == [1, 2, 3]

@@ -26,13 +26,13 @@ class Recording:
         self.written: list[tuple[float, str, Any]] = []
         self.failures: Iterator[Exception] = iter(())
 
-    def node_of(self, obj: JsonObject) -> NodeName | None:
+    def node_of(self, obj: JsonObject) -> NodeName | None:  # noqa: ARG002 - the port's signature
         return None
 
-    def needs_of(self, obj: JsonObject) -> frozenset[ObjectKey]:
+    def needs_of(self, obj: JsonObject) -> frozenset[ObjectKey]:  # noqa: ARG002
         return frozenset()
 
-    async def report(self, kube: KubeClient, report: Report) -> None:
+    async def report(self, kube: KubeClient, report: Report) -> None:  # noqa: ARG002
         await asyncio.sleep(0.01)
         if failure := next(self.failures, None):
             raise failure

@@ -1,0 +1,25 @@
+"""Settings of device."""
+
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import SettingsConfigDict
+
+from fedge_service import ServiceSettings
+
+
+class DeviceSettings(ServiceSettings):
+    """``FEDGE_DEVICE_<FIELD>``."""
+
+    model_config = SettingsConfigDict(env_prefix="FEDGE_DEVICE_")
+
+    amqp_url: SecretStr = SecretStr("amqp://guest:guest@127.0.0.1:5672/")
+    """The cloud's broker."""
+
+    kubeconfig: Path | None = None
+    """The Kubernetes API to serve; without it, that of the cluster whose pod this is."""
+
+    write_every_seconds: float = Field(default=1.0, ge=0)
+    """Least time between two writes of one device's status. A single report passes at once; of a
+    burst the newest value is shown this much later at most. Less costs the API server and its
+    etcd a write per report."""

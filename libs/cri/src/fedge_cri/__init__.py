@@ -1,1 +1,55 @@
-"""Client of the Container Runtime Interface, v1."""
+"""Client of the Container Runtime Interface, v1.
+
+The only importer of ``grpc``. ``fedge_cri.client`` is heavy and loaded by whoever connects;
+what is exported here is light.
+"""
+
+from fedge_cri.errors import (
+    AlreadyThereError,
+    NotFoundError,
+    RefusedError,
+    RuntimeFaultError,
+    UnavailableError,
+)
+from fedge_cri.model import (
+    Container,
+    ContainerSpec,
+    ContainerState,
+    ContainerStatus,
+    Credentials,
+    Dns,
+    Image,
+    Mount,
+    PortMapping,
+    Resources,
+    RuntimeEvent,
+    RuntimeInfo,
+    Sandbox,
+    SandboxSpec,
+    Security,
+)
+from fedge_cri.port import Runtime
+
+__all__ = [
+    "AlreadyThereError",
+    "Container",
+    "ContainerSpec",
+    "ContainerState",
+    "ContainerStatus",
+    "Credentials",
+    "Dns",
+    "Image",
+    "Mount",
+    "NotFoundError",
+    "PortMapping",
+    "RefusedError",
+    "Resources",
+    "Runtime",
+    "RuntimeEvent",
+    "RuntimeFaultError",
+    "RuntimeInfo",
+    "Sandbox",
+    "SandboxSpec",
+    "Security",
+    "UnavailableError",
+]

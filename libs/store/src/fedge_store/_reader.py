@@ -47,3 +47,11 @@ class ObjectReader:
             )
             for namespace, name, decided, revision, body, traceparent in rows
         ]
+
+    async def is_known(self, key: ObjectKey) -> bool:
+        """Whether the store holds ``key`` at all, be it as a tombstone."""
+        rows = await self._connection.execute_fetchall(
+            "SELECT 1 FROM objects WHERE resource = ? AND namespace = ? AND name = ?",
+            (key.resource, key.namespace, key.name),
+        )
+        return bool(list(rows))

@@ -1,0 +1,205 @@
+"""Between this package's values and the protocol's messages."""
+
+from typing import Any
+
+from fedge_cri._generated import runtime_v1_pb2 as v1
+from fedge_cri.model import (
+    Container,
+    ContainerSpec,
+    ContainerState,
+    ContainerStatus,
+    Image,
+    Sandbox,
+    SandboxSpec,
+)
+
+_STATES = {
+    v1.CONTAINER_CREATED: ContainerState.CREATED,
+    v1.CONTAINER_RUNNING: ContainerState.RUNNING,
+    v1.CONTAINER_EXITED: ContainerState.EXITED,
+    v1.CONTAINER_UNKNOWN: ContainerState.UNKNOWN,
+}
+
+_MASKED_PATHS = (
+    "/proc/asound",
+    "/proc/acpi",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/sys/firmware",
+)
+_READONLY_PATHS = (
+    "/proc/bus",
+    "/proc/fs",
+    "/proc/irq",
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+)
+"""What an unprivileged container must not see or change of /proc and /sys."""
+
+
+def _namespaces(spec: SandboxSpec) -> v1.NamespaceOption:
+    pid = v1.CONTAINER
+    if spec.host_pid:
+        pid = v1.NODE
+    elif spec.share_process_namespace:
+        pid = v1.POD
+    return v1.NamespaceOption(
+        network=v1.NODE if spec.host_network else v1.POD,
+        pid=pid,
+        ipc=v1.NODE if spec.host_ipc else v1.POD,
+    )
+
+
+def sandbox_config(spec: SandboxSpec) -> v1.PodSandboxConfig:
+    """Return the message that describes a sandbox."""
+    config = v1.PodSandboxConfig(
+        metadata=v1.PodSandboxMetadata(
+            name=spec.name, uid=spec.uid, namespace=spec.namespace, attempt=spec.attempt
+        ),
+        hostname=spec.hostname,
+        log_directory=spec.log_directory,
+        port_mappings=[
+            v1.PortMapping(
+                protocol=v1.Protocol.Value(port.protocol),
+                container_port=port.container_port,
+                host_port=port.host_port,
+                host_ip=port.host_ip,
+            )
+            for port in spec.ports
+        ],
+        labels=spec.labels,
+        annotations=spec.annotations,
+        linux=v1.LinuxPodSandboxConfig(
+            cgroup_parent=spec.cgroup_parent,
+            security_context=v1.LinuxSandboxSecurityContext(
+                namespace_options=_namespaces(spec), privileged=spec.privileged
+            ),
+            sysctls=spec.sysctls,
+        ),
+    )
+    if spec.dns is not None:
+        config.dns_config.CopyFrom(
+            v1.DNSConfig(
+                servers=spec.dns.servers, searches=spec.dns.searches, options=spec.dns.options
+            )
+        )
+    return config
+
+
+def container_config(spec: ContainerSpec, sandbox: SandboxSpec) -> v1.ContainerConfig:
+    """Return the message that describes a container."""
+    return v1.ContainerConfig(
+        metadata=v1.ContainerMetadata(name=spec.name, attempt=spec.attempt),
+        image=v1.ImageSpec(image=spec.image),
+        command=spec.command,
+        args=spec.args,
+        working_dir=spec.working_dir,
+        envs=[v1.KeyValue(key=key, value=value) for key, value in spec.env],
+        mounts=[
+            v1.Mount(
+                container_path=mount.container_path,
+                host_path=mount.host_path,
+                readonly=mount.readonly,
+            )
+            for mount in spec.mounts
+        ],
+        labels=spec.labels,
+        annotations=spec.annotations,
+        log_path=spec.log_path,
+        stdin=spec.stdin,
+        stdin_once=spec.stdin_once,
+        tty=spec.tty,
+        linux=v1.LinuxContainerConfig(
+            resources=v1.LinuxContainerResources(
+                cpu_shares=spec.resources.cpu_shares,
+                cpu_quota=spec.resources.cpu_quota,
+                cpu_period=spec.resources.cpu_period,
+                memory_limit_in_bytes=spec.resources.memory_limit_bytes,
+                oom_score_adj=spec.resources.oom_score_adj,
+            ),
+            security_context=_security(spec, sandbox),
+        ),
+    )
+
+
+def _security(spec: ContainerSpec, sandbox: SandboxSpec) -> v1.LinuxContainerSecurityContext:
+    security = spec.security
+    context = v1.LinuxContainerSecurityContext(
+        capabilities=v1.Capability(
+            add_capabilities=security.add_capabilities,
+            drop_capabilities=security.drop_capabilities,
+        ),
+        privileged=security.privileged,
+        namespace_options=_namespaces(sandbox),
+        readonly_rootfs=security.readonly_rootfs,
+        no_new_privs=security.no_new_privileges,
+        supplemental_groups=security.supplemental_groups,
+        masked_paths=() if security.privileged else _MASKED_PATHS,
+        readonly_paths=() if security.privileged else _READONLY_PATHS,
+    )
+    if security.run_as_user is not None:
+        context.run_as_user.value = security.run_as_user
+    if security.run_as_group is not None:
+        context.run_as_group.value = security.run_as_group
+    return context
+
+
+def sandbox(message: Any) -> Sandbox:
+    """Return a sandbox from a list."""
+    return Sandbox(
+        id=message.id,
+        name=message.metadata.name,
+        namespace=message.metadata.namespace,
+        uid=message.metadata.uid,
+        attempt=message.metadata.attempt,
+        is_ready=message.state == v1.SANDBOX_READY,
+        created_at=message.created_at,
+        labels=dict(message.labels),
+        annotations=dict(message.annotations),
+    )
+
+
+def container(message: Any) -> Container:
+    """Return a container from a list."""
+    return Container(
+        id=message.id,
+        sandbox_id=message.pod_sandbox_id,
+        name=message.metadata.name,
+        attempt=message.metadata.attempt,
+        image=message.image.image,
+        image_ref=message.image_ref,
+        state=_STATES[message.state],
+        created_at=message.created_at,
+        labels=dict(message.labels),
+        annotations=dict(message.annotations),
+    )
+
+
+def container_status(message: Any) -> ContainerStatus:
+    """Return a container's status."""
+    return ContainerStatus(
+        id=message.id,
+        state=_STATES[message.state],
+        started_at=message.started_at,
+        finished_at=message.finished_at,
+        exit_code=message.exit_code,
+        reason=message.reason,
+        message=message.message,
+        image=message.image.image,
+        image_ref=message.image_ref,
+    )
+
+
+def image(message: Any) -> Image:
+    """Return an image."""
+    return Image(
+        id=message.id,
+        tags=list(message.repo_tags),
+        digests=list(message.repo_digests),
+        size_bytes=message.size,
+    )

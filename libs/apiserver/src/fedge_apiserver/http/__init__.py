@@ -1,0 +1,5 @@
+"""The server's HTTP side: requests in, answers and streams out, over the registry."""
+
+from fedge_apiserver.http._app import ApiApplication
+
+__all__ = ["ApiApplication"]

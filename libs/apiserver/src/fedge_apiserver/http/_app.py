@@ -1,0 +1,247 @@
+"""The ASGI application: who may ask, what is asked, and who answers.
+
+Paths are taken apart here and not by a table of routes, because resources come and go with their
+definitions.
+"""
+
+import hmac
+from collections.abc import Awaitable
+from typing import Final
+
+import structlog
+
+from fedge_apiserver.errors import (
+    ApiError,
+    internal,
+    method_not_allowed,
+    no_such_path,
+    unauthorized,
+)
+from fedge_apiserver.http._discovery import VERSION, Discovery
+from fedge_apiserver.http._logs import Logs
+from fedge_apiserver.http._messages import (
+    ClientGoneError,
+    Receive,
+    Request,
+    Scope,
+    Send,
+)
+from fedge_apiserver.http._openapi import OpenApi
+from fedge_apiserver.http._reading import Reading
+from fedge_apiserver.http._reviews import review_access
+from fedge_apiserver.http._writing import Writing
+from fedge_apiserver.registry import Registry
+from fedge_apiserver.resources import PODS, Resource
+
+log = structlog.stdlib.get_logger("fedge.apiserver.http")
+
+_OPEN_PATHS: Final = ("/healthz", "/livez", "/readyz", "/version", "/version/")
+_METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+
+
+class ApiApplication:
+    """A Kubernetes API server as an ASGI application."""
+
+    def __init__(
+        self, registry: Registry, *, token: str | None = None, hub_url: str | None = None
+    ) -> None:
+        """Serve what ``registry`` holds.
+
+        Args:
+            registry: opened by the caller.
+            token: the bearer token that every request must carry; None lets everybody in.
+            hub_url: where logs come from.
+        """
+        self._registry = registry
+        self._token = token.encode() if token is not None else None
+        self._reading = Reading(registry)
+        self._writing = Writing(registry, self._reading)
+        self._discovery = Discovery(registry.catalog)
+        self._openapi = OpenApi(registry.catalog)
+        self._logs = Logs(registry, hub_url)
+
+    def stop(self) -> None:
+        """End the streams, so that the server can stop."""
+        self._reading.stop()
+
+    async def close(self) -> None:
+        """Release connections."""
+        await self._logs.close()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            return
+        is_started = False
+
+        async def tracked_send(message: dict[str, object]) -> None:
+            nonlocal is_started
+            is_started = True
+            await send(message)
+
+        request = Request.of(scope, receive, tracked_send)
+        try:
+            self._authenticate(request)
+            await self._dispatch(request)
+        except ApiError as exc:
+            if is_started:
+                raise
+            await request.answer_error(exc)
+        except ClientGoneError:
+            log.debug("client_gone", path=request.path)
+        except Exception as exc:
+            if is_started:
+                raise
+            log.exception("request_failed", method=request.method, path=request.path)
+            await request.answer_error(internal(f"{type(exc).__name__}; see the server's log"))
+
+    def _authenticate(self, request: Request) -> None:
+        if self._token is None or request.path in _OPEN_PATHS:
+            return
+        scheme, _, given = request.headers.get(b"authorization", b"").partition(b" ")
+        if scheme.lower() != b"bearer" or not hmac.compare_digest(given.strip(), self._token):
+            raise unauthorized()
+
+    async def _dispatch(self, request: Request) -> None:
+        if request.method not in _METHODS:
+            raise method_not_allowed()
+        parts = [part for part in request.path.split("/") if part]
+        match parts:
+            case ["api", "v1", *rest] if rest:
+                await self._serve(request, "", "v1", rest)
+            case ["apis", group, version, *rest] if rest:
+                await self._serve(request, group, version, rest)
+            case _:
+                if request.method not in ("GET", "HEAD"):
+                    raise method_not_allowed()
+                await self._describe(request, parts)
+
+    async def _describe(self, request: Request, parts: list[str]) -> None:
+        """Answer what is about the server and not about objects."""
+        match parts:
+            case ["healthz" | "livez" | "readyz", *_]:
+                await request.answer(b"ok", content_type=b"text/plain; charset=utf-8")
+            case ["version"]:
+                await request.answer_json(dict(VERSION))
+            case []:
+                paths = ["/api", "/api/v1", "/apis", "/healthz", "/livez", "/readyz", "/version"]
+                await request.answer_json({"paths": [*paths, "/openapi/v2", "/openapi/v3"]})
+            case ["api"]:
+                await self._discovery.roots(request, is_core=True)
+            case ["apis"]:
+                await self._discovery.roots(request, is_core=False)
+            case ["api", "v1"]:
+                await self._answer_found(request, self._discovery.resources("", "v1"))
+            case ["apis", group]:
+                await self._answer_found(request, self._discovery.group(group))
+            case ["apis", group, version]:
+                await self._answer_found(request, self._discovery.resources(group, version))
+            case ["openapi", "v2"]:
+                await request.answer_json(self._openapi.v2())
+            case ["openapi", "v3"]:
+                await request.answer_json(self._openapi.v3_index())
+            case ["openapi", "v3", "api", "v1"]:
+                await self._answer_found(request, self._openapi.v3("", "v1"))
+            case ["openapi", "v3", "apis", group, version]:
+                await self._answer_found(request, self._openapi.v3(group, version))
+            case _:
+                raise no_such_path()
+
+    async def _answer_found(self, request: Request, value: dict[str, object] | None) -> None:
+        if value is None:
+            raise no_such_path()
+        await request.answer_json(value)
+
+    async def _serve(self, request: Request, group: str, version: str, rest: list[str]) -> None:
+        """Answer a request for objects."""
+        if rest[0] == "watch" and len(rest) > 1:
+            # The paths of old: /watch/ before the rest.
+            rest = rest[1:]
+            request.query["watch"] = "true"
+        namespace = ""
+        match rest:
+            case ["namespaces", namespace, plural, *names] if plural not in ("status", "finalize"):
+                pass
+            case [plural, *names]:
+                pass
+            case _:
+                raise no_such_path()
+        if group == "" and plural == "bindings" and namespace and request.method == "POST":
+            await self._writing.bind(request, namespace, "")
+            return
+        resource = self._registry.catalog.find(group, version, plural)
+        if resource is None or (namespace and not resource.namespaced):
+            raise no_such_path()
+        match names:
+            case []:
+                await self._collection(request, resource, namespace)
+            case [name]:
+                await self._object(request, resource, namespace, name)
+            case [name, subresource] if subresource in resource.subresources:
+                await self._subresource(request, resource, namespace, name, subresource)
+            case _:
+                raise no_such_path()
+
+    async def _collection(self, request: Request, resource: Resource, namespace: str) -> None:
+        is_everywhere = resource.namespaced and not namespace
+        match request.method:
+            case "GET" | "HEAD" if "list" in resource.verbs:
+                await self._reading.list_objects(request, resource, namespace)
+            case "POST" if not resource.storage:
+                await review_access(request, resource)
+            case "POST" if not is_everywhere:
+                await self._writing.create(request, resource, namespace)
+            case "DELETE" if "deletecollection" in resource.verbs and not is_everywhere:
+                await self._writing.delete_all(request, resource, namespace)
+            case _:
+                raise method_not_allowed()
+
+    async def _object(
+        self, request: Request, resource: Resource, namespace: str, name: str
+    ) -> None:
+        if resource.namespaced and not namespace:
+            raise no_such_path()
+        if "get" not in resource.verbs:
+            raise method_not_allowed()
+        if request.method in ("GET", "HEAD") and request.flag("watch"):
+            request.query["fieldSelector"] = f"metadata.name={name}"
+            await self._reading.list_objects(request, resource, namespace)
+            return
+        await self._by_method(request, resource, namespace, name, "")
+
+    def _by_method(
+        self, request: Request, resource: Resource, namespace: str, name: str, subresource: str
+    ) -> Awaitable[None]:
+        match request.method:
+            case "GET" | "HEAD":
+                return self._reading.get(request, resource, namespace, name)
+            case "PUT":
+                return self._writing.replace(request, resource, namespace, name, subresource)
+            case "PATCH":
+                return self._writing.patch(request, resource, namespace, name, subresource)
+            case "DELETE" if not subresource:
+                return self._writing.delete(request, resource, namespace, name)
+            case _:
+                raise method_not_allowed()
+
+    async def _subresource(
+        self,
+        request: Request,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        subresource: str,
+    ) -> None:
+        if resource.namespaced and not namespace:
+            raise no_such_path()
+        match subresource:
+            case "log" if resource is PODS and request.method == "GET":
+                await self._logs.stream(request, namespace, name)
+            case "binding" if resource is PODS and request.method == "POST":
+                await self._writing.bind(request, namespace, name)
+            case "finalize" if request.method == "PUT":
+                await self._writing.replace(request, resource, namespace, name, subresource)
+            case "status":
+                await self._by_method(request, resource, namespace, name, subresource)
+            case _:
+                raise method_not_allowed()

@@ -1,0 +1,268 @@
+"""Create, update, patch, delete.
+
+https://kubernetes.io/docs/reference/using-api/api-concepts/
+"""
+
+from typing import Any, Final
+
+from fedge_apiserver.decoding import decode_json, decode_object, media_type
+from fedge_apiserver.errors import (
+    ApiError,
+    Causes,
+    bad_request,
+    invalid,
+    no_such_path,
+    unsupported_media_type,
+)
+from fedge_apiserver.http._messages import Request, encode, negotiate
+from fedge_apiserver.http._reading import Reading
+from fedge_apiserver.objects import conform_to, read_view, undecodable
+from fedge_apiserver.patching import PatchError, apply_operations, merge
+from fedge_apiserver.registry import DeleteOptions, Outcome, Registry, parse_delete_options
+from fedge_apiserver.resources import NAMESPACES, PODS, Resource
+from fedge_apiserver.selectors import parse_selector
+from fedge_apiserver.strategic import merge_strategically
+from fedge_objects import JsonObject
+
+JSON_PATCH: Final = "application/json-patch+json"
+MERGE_PATCH: Final = "application/merge-patch+json"
+STRATEGIC_PATCH: Final = "application/strategic-merge-patch+json"
+APPLY_PATCH: Final = "application/apply-patch+yaml"
+
+_RETURNS_DELETED: Final = ("pods", "serviceaccounts")
+
+
+class _Subject:
+    """Names a patch itself as what is invalid."""
+
+    group = ""
+    plural = ""
+    kind = ""
+
+
+class Writing:
+    """The verbs that change objects."""
+
+    def __init__(self, registry: Registry, reading: Reading) -> None:
+        self._registry = registry
+        self._reading = reading
+
+    async def create(self, request: Request, resource: Resource, namespace: str) -> None:
+        """Make the object in the body."""
+        value = await self._object(request, resource)
+        outcome = await self._registry.create(
+            resource, namespace, value, dry_run=_is_trial(request)
+        )
+        await self._answer(request, resource, outcome)
+
+    async def replace(
+        self, request: Request, resource: Resource, namespace: str, name: str, subresource: str
+    ) -> None:
+        """Put the object in the body in the place of the one that is there."""
+        value = await self._object(request, resource)
+        if resource is NAMESPACES and subresource == "finalize":
+            outcome = await self._registry.finalize_namespace(name, value)
+            await self._answer(request, resource, outcome)
+            return
+        if resource.is_custom and not value["metadata"].get("resourceVersion"):
+            causes = Causes()
+            causes.invalid("metadata.resourceVersion", 0, "must be specified for an update")
+            raise invalid(resource, name, causes)
+        outcome = await self._registry.update(
+            resource,
+            namespace,
+            name,
+            lambda _: value,
+            subresource=subresource,
+            dry_run=_is_trial(request),
+        )
+        await self._answer(request, resource, outcome)
+
+    async def patch(
+        self, request: Request, resource: Resource, namespace: str, name: str, subresource: str
+    ) -> None:
+        """Change the object as the body says."""
+        body = await request.body()
+        kind = media_type(request.header(b"content-type"))
+        accepted = [JSON_PATCH, MERGE_PATCH]
+        if not resource.is_custom:
+            accepted.append(STRATEGIC_PATCH)
+        if kind not in accepted:
+            raise unsupported_media_type(accepted)
+        try:
+            patch = decode_json(body)
+        except ValueError as exc:
+            raise bad_request(f"error decoding patch: {exc}") from exc
+        if kind != JSON_PATCH and not isinstance(patch, dict):
+            raise bad_request("error decoding patch: json: a patch must be an object")
+
+        def change(held: JsonObject) -> JsonObject:
+            view = read_view(resource, held)
+            try:
+                if kind == JSON_PATCH:
+                    changed = apply_operations(view, patch)
+                elif kind == MERGE_PATCH:
+                    changed = merge(view, patch)
+                else:
+                    changed = merge_strategically(view, patch, resource.schema or "")
+            except PatchError as exc:
+                raise _refused_patch(kind, str(exc)) from exc
+            if not isinstance(changed, dict):
+                raise bad_request("the patch does not lead to an object")
+            unknown = conform_to(resource, changed)
+            self._complain(request, [f'unknown field "{path}"' for path in unknown], body)
+            return changed
+
+        outcome = await self._registry.update(
+            resource, namespace, name, change, subresource=subresource, dry_run=_is_trial(request)
+        )
+        await self._answer(request, resource, outcome)
+
+    async def delete(self, request: Request, resource: Resource, namespace: str, name: str) -> None:
+        """Delete an object."""
+        options, is_trial = await self._delete_options(request)
+        outcome = await self._registry.delete(resource, namespace, name, options, dry_run=is_trial)
+        if not outcome.is_gone or resource.storage in _RETURNS_DELETED:
+            await self._answer(request, resource, outcome)
+            return
+        details = {"name": name, "kind": resource.plural, "uid": outcome.value["metadata"]["uid"]}
+        if resource.group:
+            details["group"] = resource.group
+        await request.answer_json(
+            {
+                "kind": "Status",
+                "apiVersion": "v1",
+                "metadata": {},
+                "status": "Success",
+                "details": details,
+            }
+        )
+
+    async def delete_all(self, request: Request, resource: Resource, namespace: str) -> None:
+        """Delete all objects of a resource that the selectors match."""
+        options, is_trial = await self._delete_options(request)
+        query = request.query
+        selector = parse_selector(
+            query.get("labelSelector", ""), query.get("fieldSelector", ""), resource
+        )
+        store = self._registry.store
+        deleted: list[JsonObject] = []
+        for entry in list(store.select(resource.storage, namespace)):
+            if not selector.matches(entry.namespace, entry.name, entry.body):
+                continue
+            try:
+                outcome = await self._registry.delete(
+                    resource,
+                    entry.namespace,
+                    entry.name,
+                    DeleteOptions(
+                        grace_seconds=options.grace_seconds, propagation=options.propagation
+                    ),
+                    dry_run=is_trial,
+                )
+            except ApiError as exc:
+                if exc.reason != "NotFound":
+                    raise
+                continue
+            deleted.append(read_view(resource, outcome.value))
+        await request.answer_json(
+            {
+                "kind": resource.list_kind,
+                "apiVersion": resource.api_version,
+                "metadata": {"resourceVersion": str(store.revision)},
+                "items": deleted,
+            }
+        )
+
+    async def bind(self, request: Request, namespace: str, name: str) -> None:
+        """Give a pod to the node that the Binding in the body names."""
+        body = await request.body()
+        value, _ = decode_object(body, request.header(b"content-type"), "Binding")
+        target: Any = value.get("target")
+        node = target.get("name") if isinstance(target, dict) else None
+        meta = value.get("metadata")
+        meta = meta if isinstance(meta, dict) else {}
+        pod = name or str(meta.get("name") or "")
+        if not node or not pod:
+            causes = Causes()
+            causes.required("target.name")
+            raise invalid(_Binding, pod, causes)
+        if self._registry.store.get(PODS.storage, namespace, pod) is None and not name:
+            raise no_such_path()
+        await self._registry.bind(namespace, pod, str(node), uid=meta.get("uid"))
+        await request.answer_json(
+            {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}, code=201
+        )
+
+    async def _object(self, request: Request, resource: Resource) -> JsonObject:
+        body = await request.body()
+        content_type = request.header(b"content-type")
+        value, doubled = decode_object(body, content_type, resource.kind)
+        unknown = conform_to(resource, value)
+        complaints = [*(f'unknown field "{path}"' for path in unknown), *doubled]
+        match _validation(request):
+            case "Strict" if complaints:
+                raise undecodable(resource, f"strict decoding error: {', '.join(complaints)}")
+            case "Warn":
+                request.warnings.extend(complaints)
+        return value
+
+    def _complain(self, request: Request, complaints: list[str], patch: bytes) -> None:
+        match _validation(request):
+            case "Strict" if complaints:
+                causes = Causes()
+                causes.invalid(
+                    "patch",
+                    patch.decode("utf-8", "replace"),
+                    f"strict decoding error: {', '.join(complaints)}",
+                )
+                raise invalid(_Subject, "", causes)
+            case "Warn":
+                request.warnings.extend(complaints)
+
+    async def _delete_options(self, request: Request) -> tuple[DeleteOptions, bool]:
+        try:
+            return parse_delete_options(await request.body(), request.query)
+        except ValueError as exc:
+            raise bad_request(f"DeleteOptions cannot be handled: {exc}") from exc
+
+    async def _answer(self, request: Request, resource: Resource, outcome: Outcome) -> None:
+        form = negotiate(request.header(b"accept"), request.query.get("includeObject", ""))
+        code = 201 if outcome.is_new else 200
+        if outcome.entry is not None:
+            body = self._reading.render(resource, outcome.entry, form)
+        else:
+            body = encode(read_view(resource, outcome.value))
+        await request.answer(body, code=code)
+
+
+class _Binding:
+    """Names a Binding in messages."""
+
+    group = ""
+    plural = "bindings"
+    kind = "Binding"
+
+
+def _is_trial(request: Request) -> bool:
+    value = request.query.get("dryRun", "")
+    if value not in ("", "All"):
+        raise bad_request(f'dryRun: Unsupported value: "{value}": supported values: "All"')
+    return value == "All"
+
+
+def _validation(request: Request) -> str:
+    value = request.query.get("fieldValidation", "") or "Warn"
+    if value not in ("Strict", "Warn", "Ignore"):
+        raise bad_request(
+            f'fieldValidation: Unsupported value: "{value}": supported values: "", "Ignore", '
+            '"Strict", "Warn"'
+        )
+    return value
+
+
+def _refused_patch(kind: str, reason: str) -> ApiError:
+    if kind == JSON_PATCH:
+        # The test and the paths of a JSON patch speak about the object, not about the request.
+        return ApiError(422, "Invalid", f"the server rejected our request: {reason}")
+    return bad_request(reason)

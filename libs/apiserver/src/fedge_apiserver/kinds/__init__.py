@@ -1,0 +1,43 @@
+"""What holds for one kind and not for all: defaults, and rules beyond its fields' types."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from fedge_apiserver.kinds._configuration import CONFIG_MAP_RULES, SECRET_RULES
+from fedge_apiserver.kinds._definitions import DEFINITION_RULES, resources_of
+from fedge_apiserver.kinds._metadata import check_metadata, check_metadata_update
+from fedge_apiserver.kinds._pods import POD_RULES
+from fedge_apiserver.kinds._rules import Rules
+from fedge_apiserver.kinds._simple import (
+    EVENT_RULES,
+    LEASE_RULES,
+    NAMESPACE_RULES,
+    NODE_RULES,
+    from_new_event,
+    to_new_event,
+)
+
+RULES: Final[Mapping[str, Rules]] = {
+    "configmaps": CONFIG_MAP_RULES,
+    "customresourcedefinitions.apiextensions.k8s.io": DEFINITION_RULES,
+    "events": EVENT_RULES,
+    "leases.coordination.k8s.io": LEASE_RULES,
+    "namespaces": NAMESPACE_RULES,
+    "nodes": NODE_RULES,
+    "pods": POD_RULES,
+    "secrets": SECRET_RULES,
+}
+"""The rules of each kind that has some, by storage name."""
+
+NO_RULES: Final = Rules()
+
+__all__ = [
+    "NO_RULES",
+    "RULES",
+    "Rules",
+    "check_metadata",
+    "check_metadata_update",
+    "from_new_event",
+    "resources_of",
+    "to_new_event",
+]

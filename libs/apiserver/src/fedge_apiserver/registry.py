@@ -1,0 +1,394 @@
+"""What may be done with objects: the verbs, over the store, for HTTP and for controllers alike.
+
+Each write looks at the newest state and submits its change without awaiting in between, so it is
+atomic; it returns when the change is durable.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from fedge_apiserver.errors import (
+    ApiError,
+    already_exists,
+    conflict,
+    forbidden,
+    method_not_allowed,
+    not_found,
+    unavailable,
+)
+from fedge_apiserver.kinds import resources_of
+from fedge_apiserver.objects import (
+    Clock,
+    check_preconditions,
+    prepare_new,
+    prepare_update,
+    timestamp,
+)
+from fedge_apiserver.resources import DEFINITIONS, NAMESPACES, PODS, Catalog, Resource
+from fedge_apiserver.storage import Entry, StorageError
+from fedge_apiserver.store import Store, decode
+from fedge_objects import JsonObject
+
+SYSTEM_NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
+
+Change = Callable[[JsonObject], JsonObject]
+"""From an object's state to the state that is wanted; must not await, nor change its argument."""
+
+
+def utc_now() -> datetime:
+    """Return the time."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteOptions:
+    """How an object is to be deleted.
+
+    Attributes:
+        grace_seconds: how long a pod may take to stop; None is as its spec says.
+        uid, revision: delete only the object that is in this state.
+        propagation: ``Background``, ``Foreground`` or ``Orphan``; what happens to dependents.
+    """
+
+    grace_seconds: int | None = None
+    uid: str | None = None
+    revision: str | None = None
+    propagation: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The state that a write led to.
+
+    Attributes:
+        value: the object, as stored.
+        entry: where it is stored; None if it was a trial (dry run).
+        is_new: the write made it.
+        is_gone: the write removed it.
+    """
+
+    value: JsonObject
+    entry: Entry | None = None
+    is_new: bool = False
+    is_gone: bool = False
+
+
+class Registry:
+    """The objects of one API server, with the rules of their kinds."""
+
+    def __init__(self, store: Store, catalog: Catalog, clock: Clock = utc_now) -> None:
+        self.store = store
+        self.catalog = catalog
+        self._clock = clock
+
+    async def open(self) -> None:
+        """Serve the stored definitions, and make the namespaces that every cluster has."""
+        for entry in self.store.select(DEFINITIONS.storage):
+            self._serve(decode(entry.body))
+        for name in SYSTEM_NAMESPACES:
+            if self.store.get(NAMESPACES.storage, "", name) is None:
+                await self.create(
+                    NAMESPACES,
+                    "",
+                    {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}},
+                )
+
+    def now(self) -> datetime:
+        """Return the time by the server's clock."""
+        return self._clock()
+
+    def get(self, resource: Resource, namespace: str, name: str) -> Entry:
+        """Return an object.
+
+        Raises:
+            ApiError: 404.
+        """
+        entry = self.store.get(resource.storage, namespace, name)
+        if entry is None:
+            raise not_found(resource, name)
+        return entry
+
+    def read(self, resource: Resource, namespace: str, name: str) -> JsonObject | None:
+        """Return an object's content, or None."""
+        entry = self.store.get(resource.storage, namespace, name)
+        return None if entry is None else decode(entry.body)
+
+    def objects(self, resource: Resource, namespace: str = "") -> Iterator[JsonObject]:
+        """Yield the contents of a resource's objects."""
+        for entry in list(self.store.select(resource.storage, namespace)):
+            yield decode(entry.body)
+
+    async def create(
+        self, resource: Resource, namespace: str, value: JsonObject, *, dry_run: bool = False
+    ) -> Outcome:
+        """Make an object.
+
+        Raises:
+            ApiError: it is not allowed, or there is one.
+        """
+        value = prepare_new(resource, value, namespace, self._clock())
+        name = value["metadata"]["name"]
+        if resource.namespaced:
+            self._check_namespace(resource, namespace, name)
+        if self.store.head(resource.storage, namespace, name) is not None:
+            raise already_exists(resource, name)
+        if dry_run:
+            return Outcome(value, is_new=True)
+        entry = await self._put(resource, namespace, name, value)
+        return Outcome(value, entry, is_new=True)
+
+    async def update(
+        self,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        change: Change,
+        *,
+        subresource: str = "",
+        dry_run: bool = False,
+    ) -> Outcome:
+        """Change an object.
+
+        Raises:
+            ApiError: there is none, or the change is not allowed.
+        """
+        held = self.store.head(resource.storage, namespace, name)
+        if held is None:
+            raise not_found(resource, name)
+        old = decode(held.body)
+        new = prepare_update(resource, change(old), old, subresource)
+        if dry_run:
+            return Outcome(new)
+        meta = new["metadata"]
+        if (
+            meta.get("deletionTimestamp")
+            and not meta.get("finalizers")
+            and not meta.get("deletionGracePeriodSeconds")
+            and not _keeps_namespace(resource, new)
+        ):
+            return Outcome(new, await self._remove(resource, namespace, name, new), is_gone=True)
+        if new is old:
+            await self._settle(held)
+            return Outcome(old, held)
+        return Outcome(new, await self._put(resource, namespace, name, new))
+
+    async def delete(
+        self,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        options: DeleteOptions,
+        *,
+        dry_run: bool = False,
+    ) -> Outcome:
+        """Delete an object, or mark it for deletion if something must happen before.
+
+        Raises:
+            ApiError: there is none, or a precondition fails.
+        """
+        held = self.store.head(resource.storage, namespace, name)
+        if held is None:
+            raise not_found(resource, name)
+        value = decode(held.body)
+        meta: dict[str, Any] = value["metadata"]
+        check_preconditions(resource, name, meta, options.uid, options.revision, is_delete=True)
+        if resource is NAMESPACES and name in SYSTEM_NAMESPACES:
+            raise forbidden(resource, name, "this namespace may not be deleted")
+        finalizers: list[str] = meta.get("finalizers") or []
+        wanted = {"Foreground": "foregroundDeletion", "Orphan": "orphan"}.get(
+            options.propagation or ""
+        )
+        if wanted and wanted not in finalizers and not meta.get("deletionTimestamp"):
+            finalizers = meta["finalizers"] = [*finalizers, wanted]
+        grace = self._grace(resource, value, options)
+        if not grace and not finalizers and not _keeps_namespace(resource, value):
+            if meta.get("deletionTimestamp"):
+                meta["deletionGracePeriodSeconds"] = 0
+            if dry_run:
+                return Outcome(value, is_gone=True)
+            entry = await self._remove(resource, namespace, name, value)
+            return Outcome(value, entry, is_gone=True)
+        if meta.get("deletionTimestamp") and grace >= meta.get("deletionGracePeriodSeconds", 0):
+            await self._settle(held)
+            return Outcome(value, held)
+        since = meta.get("deletionTimestamp")
+        base = self._clock()
+        if since:
+            elapsed = meta.get("deletionGracePeriodSeconds", 0)
+            base = datetime.fromisoformat(since) - timedelta(seconds=elapsed)
+        meta["deletionTimestamp"] = timestamp(base + timedelta(seconds=grace))
+        meta["deletionGracePeriodSeconds"] = grace
+        if "generation" in meta:
+            meta["generation"] += 1
+        if resource is NAMESPACES:
+            meta.pop("deletionGracePeriodSeconds")
+            value["status"] = {**value.get("status", {}), "phase": "Terminating"}
+        if dry_run:
+            return Outcome(value)
+        return Outcome(value, await self._put(resource, namespace, name, value))
+
+    async def finalize_namespace(self, name: str, value: JsonObject) -> Outcome:
+        """Take over a namespace's finalizers; it is gone when there are none left.
+
+        Raises:
+            ApiError: there is none.
+        """
+        held = self.store.head(NAMESPACES.storage, "", name)
+        if held is None:
+            raise not_found(NAMESPACES, name)
+        old = decode(held.body)
+        new = {**old, "metadata": dict(old["metadata"]), "spec": value.get("spec") or {}}
+        if new["metadata"].get("deletionTimestamp") and not _keeps_namespace(NAMESPACES, new):
+            entry = await self._remove(NAMESPACES, "", name, new)
+            return Outcome(new, entry, is_gone=True)
+        return Outcome(new, await self._put(NAMESPACES, "", name, new))
+
+    async def bind(
+        self, namespace: str, name: str, node: str, *, uid: str | None = None
+    ) -> Outcome:
+        """Give a pod to a node.
+
+        Raises:
+            ApiError: there is no such pod, or it has a node.
+        """
+        held = self.store.head(PODS.storage, namespace, name)
+        if held is None:
+            raise not_found(PODS, name)
+        pod = decode(held.body)
+        check_preconditions(PODS, name, pod["metadata"], uid, None)
+        spec = pod["spec"]
+        if pod["metadata"].get("deletionTimestamp"):
+            raise conflict(PODS, name, f"pod {name} is being deleted, cannot be assigned to a host")
+        if assigned := spec.get("nodeName"):
+            raise conflict(PODS, name, f'pod {name} is already assigned to node "{assigned}"')
+        spec["nodeName"] = node
+        status = pod.setdefault("status", {})
+        condition = {
+            "type": "PodScheduled",
+            "status": "True",
+            "lastProbeTime": None,
+            "lastTransitionTime": timestamp(self._clock()),
+        }
+        others = [c for c in status.get("conditions") or () if c.get("type") != "PodScheduled"]
+        status["conditions"] = [*others, condition]
+        return Outcome(pod, await self._put(PODS, namespace, name, pod))
+
+    def _check_namespace(self, resource: Resource, namespace: str, name: str) -> None:
+        held = self.store.head(NAMESPACES.storage, "", namespace)
+        if held is None:
+            raise not_found(NAMESPACES, namespace)
+        if b'"deletionTimestamp"' in held.body:
+            meta = decode(held.body)["metadata"]
+            if meta.get("deletionTimestamp"):
+                error = forbidden(
+                    resource,
+                    name,
+                    f"unable to create new content in namespace {namespace} because it is being "
+                    "terminated",
+                )
+                error.details = {
+                    **(error.details or {}),
+                    "causes": [
+                        {
+                            "reason": "NamespaceTerminating",
+                            "message": f"namespace {namespace} is being terminated",
+                            "field": "metadata.namespace",
+                        }
+                    ],
+                }
+                raise error
+
+    def _grace(self, resource: Resource, value: JsonObject, options: DeleteOptions) -> int:
+        """Return how many seconds an object has until it must be gone; 0 for all but pods."""
+        if resource is not PODS:
+            return 0
+        spec, status = value["spec"], value.get("status") or {}
+        if not spec.get("nodeName") or status.get("phase") in ("Succeeded", "Failed"):
+            return 0
+        if options.grace_seconds is not None:
+            return options.grace_seconds
+        grace: int = spec.get("terminationGracePeriodSeconds", 30)
+        return grace
+
+    async def _put(self, resource: Resource, namespace: str, name: str, value: JsonObject) -> Entry:
+        try:
+            entry = await self.store.put(resource.storage, namespace, name, value)
+        except StorageError as exc:
+            raise unavailable(f"the write could not be stored: {exc}") from exc
+        if resource is DEFINITIONS:
+            self._serve(value)
+        return entry
+
+    async def _remove(
+        self, resource: Resource, namespace: str, name: str, value: JsonObject
+    ) -> Entry:
+        try:
+            entry = await self.store.delete(resource.storage, namespace, name, value)
+        except StorageError as exc:
+            raise unavailable(f"the deletion could not be stored: {exc}") from exc
+        if resource is DEFINITIONS:
+            spec = value["spec"]
+            self.catalog.remove(spec["group"], spec["names"]["plural"])
+        return entry
+
+    async def _settle(self, entry: Entry) -> None:
+        try:
+            await self.store.settle(entry)
+        except StorageError as exc:
+            raise unavailable(f"the write before this one could not be stored: {exc}") from exc
+
+    def _serve(self, definition: JsonObject) -> None:
+        spec = definition["spec"]
+        self.catalog.remove(spec["group"], spec["names"]["plural"])
+        for resource in resources_of(definition):
+            self.catalog.add(resource)
+
+
+def _keeps_namespace(resource: Resource, value: JsonObject) -> bool:
+    return resource is NAMESPACES and bool((value.get("spec") or {}).get("finalizers"))
+
+
+def parse_delete_options(body: bytes, query: dict[str, str]) -> tuple[DeleteOptions, bool]:
+    """Return a deletion's options from its body and query, and whether it is a trial.
+
+    Raises:
+        ValueError: they do not parse.
+    """
+    given: dict[str, Any] = json.loads(body) if body.strip() else {}
+    if not isinstance(given, dict):
+        raise ValueError("DeleteOptions must be an object")  # noqa: TRY004 - the caller's kind
+    grace = given.get("gracePeriodSeconds")
+    if grace is None and "gracePeriodSeconds" in query:
+        grace = int(query["gracePeriodSeconds"])
+    if grace is not None and (not isinstance(grace, int) or grace < 0):
+        raise ValueError("gracePeriodSeconds must be a whole number from 0 on")
+    preconditions = given.get("preconditions") or {}
+    propagation = given.get("propagationPolicy") or query.get("propagationPolicy")
+    if propagation not in (None, "Background", "Foreground", "Orphan"):
+        raise ValueError(f"propagationPolicy {propagation!r} is not known")
+    if given.get("orphanDependents"):
+        propagation = "Orphan"
+    options = DeleteOptions(
+        grace_seconds=grace,
+        uid=preconditions.get("uid"),
+        revision=preconditions.get("resourceVersion"),
+        propagation=propagation,
+    )
+    is_trial = bool(given.get("dryRun")) or query.get("dryRun") == "All"
+    return options, is_trial
+
+
+__all__ = [
+    "SYSTEM_NAMESPACES",
+    "ApiError",
+    "Change",
+    "DeleteOptions",
+    "Outcome",
+    "Registry",
+    "method_not_allowed",
+    "parse_delete_options",
+    "utc_now",
+]

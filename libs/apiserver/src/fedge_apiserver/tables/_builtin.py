@@ -1,0 +1,171 @@
+"""The columns of the built-in kinds."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from fedge_apiserver.tables._age import human_age
+from fedge_apiserver.tables._pods import pod_cells
+from fedge_objects import JsonObject
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """How a kind's objects become rows.
+
+    Attributes:
+        names: name and priority of each column; those above 0 are shown with ``-o wide`` only.
+        cells: an object's cells, one for each column.
+    """
+
+    names: tuple[tuple[str, int], ...]
+    cells: Callable[[JsonObject, datetime], list[Any]]
+
+
+def _name(value: JsonObject) -> str:
+    return str(value["metadata"]["name"])
+
+
+def _age(value: JsonObject, now: datetime) -> str:
+    return human_age(value["metadata"].get("creationTimestamp"), now)
+
+
+def _config_map(value: JsonObject, now: datetime) -> list[Any]:
+    count = len(value.get("data") or {}) + len(value.get("binaryData") or {})
+    return [_name(value), count, _age(value, now)]
+
+
+def _secret(value: JsonObject, now: datetime) -> list[Any]:
+    return [_name(value), value.get("type", ""), len(value.get("data") or {}), _age(value, now)]
+
+
+def _namespace(value: JsonObject, now: datetime) -> list[Any]:
+    return [_name(value), (value.get("status") or {}).get("phase", ""), _age(value, now)]
+
+
+def _service_account(value: JsonObject, now: datetime) -> list[Any]:
+    return [_name(value), len(value.get("secrets") or ()), _age(value, now)]
+
+
+def _lease(value: JsonObject, now: datetime) -> list[Any]:
+    holder = (value.get("spec") or {}).get("holderIdentity", "")
+    return [_name(value), holder, _age(value, now)]
+
+
+def _definition(value: JsonObject, _: datetime) -> list[Any]:
+    return [_name(value), value["metadata"].get("creationTimestamp", "")]
+
+
+def _event(value: JsonObject, now: datetime) -> list[Any]:
+    involved = value.get("involvedObject") or value.get("regarding") or {}
+    source = value.get("source") or value.get("deprecatedSource") or {}
+    series = value.get("series") or {}
+    first = value.get("firstTimestamp") or value.get("eventTime")
+    last = series.get("lastObservedTime") or value.get("lastTimestamp") or first
+    component = source.get("component") or value.get("reportingComponent") or ""
+    host = source.get("host")
+    first_seen = first or value["metadata"].get("creationTimestamp")
+    return [
+        human_age(last or first_seen, now),
+        value.get("type", ""),
+        value.get("reason", ""),
+        f"{involved.get('kind', '').lower()}/{involved.get('name', '')}",
+        involved.get("fieldPath", ""),
+        f"{component}, {host}" if host else component,
+        str(value.get("message") or value.get("note") or "").strip(),
+        human_age(first_seen, now),
+        int(series.get("count") or value.get("count") or 1),
+        _name(value),
+    ]
+
+
+def _node(value: JsonObject, now: datetime) -> list[Any]:
+    status = value.get("status") or {}
+    info = status.get("nodeInfo") or {}
+    conditions = {c.get("type"): c for c in status.get("conditions") or ()}
+    ready = conditions.get("Ready")
+    if ready is None:
+        words = ["Unknown"]
+    else:
+        words = ["Ready" if ready.get("status") == "True" else "NotReady"]
+    if (value.get("spec") or {}).get("unschedulable"):
+        words.append("SchedulingDisabled")
+    addresses = {a.get("type"): a.get("address") for a in reversed(status.get("addresses") or [])}
+    return [
+        _name(value),
+        ",".join(words),
+        _roles(value["metadata"].get("labels") or {}),
+        _age(value, now),
+        info.get("kubeletVersion", ""),
+        addresses.get("InternalIP") or "<none>",
+        addresses.get("ExternalIP") or "<none>",
+        info.get("osImage") or "<unknown>",
+        info.get("kernelVersion") or "<unknown>",
+        info.get("containerRuntimeVersion") or "<unknown>",
+    ]
+
+
+def _roles(labels: dict[str, str]) -> str:
+    prefix = "node-role.kubernetes.io/"
+    roles = {key.removeprefix(prefix) for key in labels if key.startswith(prefix)}
+    roles |= {value for key, value in labels.items() if key == "kubernetes.io/role" and value}
+    return ",".join(sorted(role for role in roles if role)) or "<none>"
+
+
+def _other(value: JsonObject, now: datetime) -> list[Any]:
+    return [_name(value), _age(value, now)]
+
+
+def _columns(
+    *names: str, wide: tuple[str, ...] = (), cells: Callable[[JsonObject, datetime], list[Any]]
+) -> Columns:
+    return Columns((*((n, 0) for n in names), *((n, 1) for n in wide)), cells)
+
+
+_EVENT_COLUMNS: Final = Columns(
+    (
+        ("Last Seen", 0),
+        ("Type", 0),
+        ("Reason", 0),
+        ("Object", 0),
+        ("Subobject", 1),
+        ("Source", 1),
+        ("Message", 0),
+        ("First Seen", 1),
+        ("Count", 1),
+        ("Name", 1),
+    ),
+    _event,
+)
+
+BUILTIN_COLUMNS: Final = {
+    "configmaps": _columns("Name", "Data", "Age", cells=_config_map),
+    "secrets": _columns("Name", "Type", "Data", "Age", cells=_secret),
+    "namespaces": _columns("Name", "Status", "Age", cells=_namespace),
+    "serviceaccounts": _columns("Name", "Secrets", "Age", cells=_service_account),
+    "leases.coordination.k8s.io": _columns("Name", "Holder", "Age", cells=_lease),
+    "customresourcedefinitions.apiextensions.k8s.io": _columns(
+        "Name", "Created At", cells=_definition
+    ),
+    "events": _EVENT_COLUMNS,
+    "nodes": _columns(
+        "Name",
+        "Status",
+        "Roles",
+        "Age",
+        "Version",
+        wide=("Internal-IP", "External-IP", "OS-Image", "Kernel-Version", "Container-Runtime"),
+        cells=_node,
+    ),
+    "pods": _columns(
+        "Name",
+        "Ready",
+        "Status",
+        "Restarts",
+        "Age",
+        wide=("IP", "Node", "Nominated Node", "Readiness Gates"),
+        cells=pod_cells,
+    ),
+}
+OTHER_COLUMNS: Final = _columns("Name", "Age", cells=_other)

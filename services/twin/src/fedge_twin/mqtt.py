@@ -1,0 +1,151 @@
+"""The devices' side: an MQTT client of the edge's broker.
+
+An MQTT client rather than AMQP on the same broker, so that the devices may as well be on another
+broker of the gateway. A message is acknowledged to the broker after it was stored, in a session
+that outlives this process: what the broker has confirmed to a device is not lost. While the broker
+is away nothing is kept for devices; on return each gets the difference that it then has.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+import aiomqtt
+import structlog
+
+from fedge_objects import NodeName
+from fedge_service import backoff
+from fedge_twin.payloads import Message
+from fedge_twin.topics import filters, filters_of
+from fedge_twin.twins import Twins, Word
+
+log = structlog.stdlib.get_logger("fedge.twin")
+
+CLIENT_ID: Final = "fedge-twin"
+KEEPALIVE_SECONDS = 30
+AT_LEAST_ONCE: Final = 1
+TAKEN_AT_ONCE = 256
+PUBLISHED_AT_ONCE = 64
+_REFUSED: Final = 0x80
+
+
+class MqttLink:
+    """One connection to the devices' broker, made anew whenever it is lost."""
+
+    def __init__(self, url: str, node: NodeName) -> None:
+        """Prepare; nothing is connected yet.
+
+        Args:
+            url: ``mqtt://user:password@host:port``.
+            node: whose membership is asked for.
+        """
+        parts = urlsplit(url)
+        if parts.scheme != "mqtt" or not parts.hostname:
+            raise ValueError("the MQTT address is no mqtt://user:password@host:port")
+        self._host = parts.hostname
+        self._port = parts.port or 1883
+        self._user = unquote(parts.username) if parts.username else None
+        self._password = unquote(parts.password) if parts.password else None
+        self._node = node
+        self._outgoing: asyncio.Queue[Message] = asyncio.Queue()
+        self.connected = asyncio.Event()
+
+    def send(self, messages: Iterable[Message]) -> None:
+        """Publish, if the broker is there."""
+        if self.connected.is_set():
+            for message in messages:
+                self._outgoing.put_nowait(message)
+
+    async def run(self, twins: Twins) -> None:
+        """Hear and speak until cancelled."""
+        while True:
+            async for waited in backoff(first_seconds=0.2, most_seconds=10):
+                try:
+                    await self._serve(twins)
+                except* aiomqtt.MqttError as group:
+                    log.warning(
+                        "mqtt_broker_away",
+                        broker=f"{self._host}:{self._port}",
+                        reason=_first(group),
+                        waited_seconds=round(waited, 1),
+                    )
+                if self.connected.is_set():
+                    self.connected.clear()
+                    break
+
+    async def _serve(self, twins: Twins) -> None:
+        client = aiomqtt.Client(
+            self._host,
+            self._port,
+            username=self._user,
+            password=self._password,
+            identifier=CLIENT_ID,
+            clean_session=False,
+            keepalive=KEEPALIVE_SECONDS,
+        )
+        client.pending_calls_threshold = PUBLISHED_AT_ONCE
+        # the library acknowledges before we have stored; its own client lets us do it ourselves
+        client._client.manual_ack_set(True)  # noqa: SLF001
+        async with client:
+            self._outgoing = asyncio.Queue()
+            for each in filters(self._node):
+                await _subscribe(client, each)
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._follow_names(client, twins), name="mqtt-names")
+                tasks.create_task(self._hear(client, twins), name="mqtt-hear")
+                tasks.create_task(self._speak(client), name="mqtt-speak")
+                self.connected.set()
+                log.info("mqtt_connected", broker=f"{self._host}:{self._port}")
+                await twins.differences()
+
+    async def _hear(self, client: aiomqtt.Client, twins: Twins) -> None:
+        messages = client.messages
+        async for first in messages:
+            batch = [first]
+            while len(messages) and len(batch) < TAKEN_AT_ONCE:
+                batch.append(await anext(messages))
+            await twins.hear([Word(str(each.topic), _bytes(each.payload)) for each in batch])
+            for each in batch:
+                client._client.ack(each.mid, each.qos)  # noqa: SLF001 - see above
+
+    async def _speak(self, client: aiomqtt.Client) -> None:
+        while True:
+            batch = [await self._outgoing.get()]
+            while not self._outgoing.empty() and len(batch) < PUBLISHED_AT_ONCE:
+                batch.append(self._outgoing.get_nowait())
+            async with asyncio.TaskGroup() as tasks:
+                for each in batch:  # tasks begin, and so publish, in this order
+                    tasks.create_task(
+                        client.publish(each.topic, each.payload, qos=AT_LEAST_ONCE),
+                        name=f"publish {each.topic}",
+                    )
+
+    async def _follow_names(self, client: aiomqtt.Client, twins: Twins) -> None:
+        subscribed: set[str] = set()
+        while True:
+            twins.keys_changed.clear()
+            wanted = filters_of(twins.keys)
+            for each in sorted(wanted - subscribed):
+                await _subscribe(client, each)
+            for each in sorted(subscribed - wanted):
+                await client.unsubscribe(each)
+            subscribed = wanted
+            await twins.keys_changed.wait()
+
+
+async def _subscribe(client: aiomqtt.Client, topic_filter: str) -> None:
+    answers = await client.subscribe(topic_filter, qos=AT_LEAST_ONCE)
+    if any((each if isinstance(each, int) else each.value) >= _REFUSED for each in answers):
+        log.error("mqtt_subscription_refused", filter=topic_filter)
+
+
+def _bytes(payload: object) -> bytes:
+    return payload if isinstance(payload, bytes) else b""
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> str:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return str(error) or type(error).__name__

@@ -1,0 +1,119 @@
+"""Twin, put together."""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import aiosqlite
+import structlog
+
+from fedge_objects import Change, NodeName, ObjectKey
+from fedge_service import Ready, ServicePlugin
+from fedge_store import ObjectReader
+from fedge_twin.device import DEVICE_MODELS, DEVICES
+from fedge_twin.payloads import Message
+from fedge_twin.settings import TwinSettings
+from fedge_twin.store import TwinStore
+from fedge_twin.twins import Twins
+
+if TYPE_CHECKING:
+    from fedge_twin.mqtt import MqttLink
+    from fedge_twin.reporting import Reporting
+
+log = structlog.stdlib.get_logger("fedge.twin")
+
+STORE_NAME = "twin.db"
+GIVEN_STORE_NAME = "meta.db"
+
+
+class _Outlets:
+    """Hands on to what is loaded later; before that there is nobody to be told."""
+
+    link: "MqttLink | None" = None
+    reporting: "Reporting | None" = None
+
+    def to_devices(self, messages: Iterable[Message]) -> None:
+        if self.link is not None:
+            self.link.send(messages)
+
+    def to_cloud(self, keys: Iterable[ObjectKey]) -> None:
+        if self.reporting is not None:
+            self.reporting.add(keys)
+
+
+async def run(settings: TwinSettings, ready: Ready) -> None:
+    """Serve until cancelled."""
+    edge = settings.edge
+    node = NodeName(edge.node_name)
+    async with TwinStore.opened(edge.data_dir / STORE_NAME) as store:
+
+        async def given() -> Sequence[Change] | None:
+            return await read_given(edge.data_dir / GIVEN_STORE_NAME)
+
+        outlets = _Outlets()
+        twins = Twins(node=node, store=store, outlets=outlets, given=given, clock=_now)
+        await twins.reconcile()
+
+        # the twins are known; only now what takes long to load
+        from fedge_fabric import topology  # noqa: PLC0415
+        from fedge_fabric.fabric import Fabric  # noqa: PLC0415
+        from fedge_twin.handlers import Handlers  # noqa: PLC0415
+        from fedge_twin.mqtt import MqttLink  # noqa: PLC0415
+        from fedge_twin.reporting import Reporting  # noqa: PLC0415
+
+        link = outlets.link = MqttLink(settings.mqtt_url.get_secret_value(), node)
+        reporting = outlets.reporting = Reporting(node)
+        fabric = Fabric(
+            edge.amqp_url.get_secret_value(), service="twin", exchanges=topology.EDGE_EXCHANGES
+        )
+        Handlers(twins, reporting).subscribe(fabric, node)
+        reconnected = asyncio.Event()
+        fabric.on_reconnected(reconnected.set)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(link.run(twins), name="mqtt")
+            async with fabric.running():
+                tasks.create_task(reporting.run(fabric, twins), name="reporting")
+                tasks.create_task(_reconcile(twins, reconnected), name="reconciling")
+                await link.connected.wait()
+                ready()
+                await asyncio.Event().wait()
+
+
+async def _reconcile(twins: Twins, reconnected: asyncio.Event) -> None:
+    """Look again at what the node was given, and tell the cloud of every device.
+
+    First when the queue is there, so that no change can pass unseen between the first look and the
+    first message; then whenever the broker comes back, which may have lost what it held.
+    """
+    while True:
+        await twins.reconcile()
+        await reconnected.wait()
+        reconnected.clear()
+
+
+async def read_given(path: Path) -> Sequence[Change] | None:
+    """Return the devices and models in meta's store; None while there is none."""
+    try:
+        async with ObjectReader.opened(path) as reader:
+            return [*await reader.list(DEVICE_MODELS), *await reader.list(DEVICES)]
+    except FileNotFoundError:
+        return None
+    except aiosqlite.OperationalError as exc:
+        # meta is making it at this moment: what comes into it is told by message
+        log.info("store_not_readable_yet", path=str(path), reason=str(exc))
+        return None
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+plugin = ServicePlugin(
+    name="twin",
+    side="edge",
+    summary="desired and reported state of each device, over MQTT",
+    settings=TwinSettings,
+    run=run,
+)

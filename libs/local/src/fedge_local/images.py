@@ -88,7 +88,7 @@ done
 """
 
 HELLO = ImageRecipe(
-    name="fedge.local/hello:1",
+    name="fedge.local/hello:demo",
     entrypoint=("/hello",),
     scripts={"/hello": _HELLO},
 )

@@ -4,6 +4,7 @@ Each write looks at the newest state and submits its change without awaiting in 
 atomic; it returns when the change is durable.
 """
 
+import asyncio
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -88,6 +89,11 @@ class Registry:
         """Serve the stored definitions, and make the namespaces that every cluster has."""
         for entry in self.store.select(DEFINITIONS.storage):
             self._serve(decode(entry.body))
+        served = self.catalog.stored()
+        for storage in self.store.resources():
+            if storage not in served:
+                # Its definition was deleted, and the process ended before its objects were.
+                await self._purge(storage)
         for name in SYSTEM_NAMESPACES:
             if self.store.get(NAMESPACES.storage, "", name) is None:
                 await self.create(
@@ -241,7 +247,9 @@ class Registry:
             raise not_found(NAMESPACES, name)
         old = decode(held.body)
         new = {**old, "metadata": dict(old["metadata"]), "spec": value.get("spec") or {}}
-        if new["metadata"].get("deletionTimestamp") and not _keeps_namespace(NAMESPACES, new):
+        meta = new["metadata"]
+        is_free = not meta.get("finalizers") and not _keeps_namespace(NAMESPACES, new)
+        if meta.get("deletionTimestamp") and is_free:
             entry = await self._remove(NAMESPACES, "", name, new)
             return Outcome(new, entry, is_gone=True)
         return Outcome(new, await self._put(NAMESPACES, "", name, new))
@@ -332,7 +340,21 @@ class Registry:
         if resource is DEFINITIONS:
             spec = value["spec"]
             self.catalog.remove(spec["group"], spec["names"]["plural"])
+            await self._purge(f"{spec['names']['plural']}.{spec['group']}")
         return entry
+
+    async def _purge(self, storage: str) -> None:
+        """Delete the objects of a resource that is not served any more."""
+        try:
+            await asyncio.gather(
+                *(
+                    self.store.delete(storage, entry.namespace, entry.name, decode(entry.body))
+                    for entry in list(self.store.select(storage))
+                )
+            )
+        except StorageError as exc:
+            raise unavailable(f"the objects of {storage} could not be deleted: {exc}") from exc
+        self.store.wake_watches(storage)
 
     async def _settle(self, entry: Entry) -> None:
         try:

@@ -15,9 +15,9 @@ https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection
 import asyncio
 from bisect import bisect_left, bisect_right, insort
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Self
 
 import msgspec
 import structlog
@@ -112,7 +112,7 @@ class Watch:
         self._position = position
         self._wake = asyncio.Event()
 
-    def __enter__(self) -> "Watch":
+    def __enter__(self) -> Self:
         self._collection.wakes.add(self._wake)
         return self
 
@@ -175,6 +175,8 @@ class Store:
         self._writing: list[_Submitted] = []
         self._forget: list[int] = []
         self._flushing: asyncio.Task[None] | None = None
+        self.observers: list[Callable[[Event], None]] = []
+        """Called with every change as it becomes visible; must not fail, nor write."""
 
     @property
     def revision(self) -> int:
@@ -260,6 +262,11 @@ class Store:
         collection = self._collection(resource)
         offset = bisect_right(collection.events, revision, key=lambda e: e.entry.revision)
         return Watch(self, collection, collection.dropped + offset)
+
+    def wake_watches(self, resource: str) -> None:
+        """Make all watches of a resource look up."""
+        for wake in self._collection(resource).wakes:
+            wake.set()
 
     async def put(self, resource: str, namespace: str, name: str, body: JsonObject) -> Entry:
         """Write an object under the next revision, which is set in it; return when it is durable.
@@ -347,6 +354,8 @@ class Store:
             self._revision = entry.revision
             self._remember(event)
             collection.apply(event)
+            for observer in self.observers:
+                observer(event)
             if not submitted.durable.done():
                 submitted.durable.set_result(None)
         self._writing = []

@@ -66,40 +66,28 @@ def _merge_map(target: Any, patch: dict[str, Any], type_name: str | None) -> dic
         case None | "merge":
             pass
         case "replace":
-            return _clean({k: v for k, v in patch.items() if k != "$patch"})
+            return _clean_map({k: v for k, v in patch.items() if k != "$patch"})
         case "delete":
             return None
         case other:
             raise PatchError(f"unknown patch type: {other}")
     merged = dict(target) if isinstance(target, dict) else {}
-    if (retained := patch.get("$retainKeys")) is not None:
-        if not isinstance(retained, list):
-            raise PatchError("$retainKeys must be a list")
-        merged = {k: v for k, v in merged.items() if k in retained}
-    for key, gone in patch.items():
-        if key.startswith(_DELETE):
-            field = key.removeprefix(_DELETE)
-            held = merged.get(field)
-            if isinstance(held, list) and isinstance(gone, list):
-                merged[field] = [item for item in held if item not in gone]
+    _take_away(merged, patch)
     keys = MERGE_KEYS.get(type_name or "", {})
     for key, value in patch.items():
         if key.startswith("$"):
             continue
-        if value is None:
-            merged.pop(key, None)
-        elif isinstance(value, dict):
+        inner: Any = None
+        if isinstance(value, dict):
             inner = _merge_map(merged.get(key), value, _inner_type(type_name, key))
-            if inner is None:
-                merged.pop(key, None)
-            else:
-                merged[key] = inner
         elif isinstance(value, list) and key in keys:
-            merged[key] = _merge_list(
-                merged.get(key), value, keys[key], _inner_type(type_name, key), key
-            )
+            inner = _merge_list(merged.get(key), value, keys[key], _inner_type(type_name, key), key)
+        elif value is not None:
+            inner = _clean(value)
+        if inner is None:
+            merged.pop(key, None)
         else:
-            merged[key] = _clean(value)
+            merged[key] = inner
     for key, order in patch.items():
         if key.startswith(_ORDER):
             field = key.removeprefix(_ORDER)
@@ -107,6 +95,21 @@ def _merge_map(target: Any, patch: dict[str, Any], type_name: str | None) -> dic
             if isinstance(held, list) and isinstance(order, list):
                 merged[field] = _ordered(held, order, keys.get(field, ""))
     return merged
+
+
+def _take_away(merged: dict[str, Any], patch: dict[str, Any]) -> None:
+    """Remove what the patch's directives name."""
+    if (retained := patch.get("$retainKeys")) is not None:
+        if not isinstance(retained, list):
+            raise PatchError("$retainKeys must be a list")
+        for key in set(merged) - set(retained):
+            del merged[key]
+    for key, gone in patch.items():
+        if key.startswith(_DELETE):
+            field = key.removeprefix(_DELETE)
+            held = merged.get(field)
+            if isinstance(held, list) and isinstance(gone, list):
+                merged[field] = [item for item in held if item not in gone]
 
 
 def _inner_type(type_name: str | None, field: str) -> str | None:
@@ -181,11 +184,7 @@ def _ordered(held: list[Any], order: list[Any], merge_key: str) -> list[Any]:
 def _clean(value: Any) -> Any:
     """Return a new value without directives and nulls."""
     if isinstance(value, dict):
-        return {
-            key: _clean(item)
-            for key, item in value.items()
-            if not key.startswith("$") and item is not None
-        }
+        return _clean_map(value)
     if isinstance(value, list):
         return [
             _clean(item)
@@ -193,3 +192,11 @@ def _clean(value: Any) -> Any:
             if not (isinstance(item, dict) and item.get("$patch") == "delete")
         ]
     return value
+
+
+def _clean_map(value: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: _clean(item)
+        for key, item in value.items()
+        if not key.startswith("$") and item is not None
+    }

@@ -12,7 +12,7 @@ from fedge_apiserver.resources import PODS
 from fedge_apiserver.store import decode
 from fedge_objects import JsonObject
 
-_PARAMETERS: Final = (
+_PARAMETERS: Final[tuple[str, ...]] = (
     "follow",
     "tailLines",
     "previous",
@@ -78,7 +78,7 @@ class Logs:
         except httpx.TransportError as exc:
             raise unavailable(
                 f"the hub at {self._hub_url} cannot be reached for the log of {namespace}/{name}: "
-                f"{exc or type(exc).__name__}; check that it runs (fedge run hub)"
+                f"{type(exc).__name__} {exc}; check that it runs (fedge run hub)"
             ) from exc
 
 

@@ -144,7 +144,7 @@ def _item(value: Any, code: str, owner: str, path: str, go_path: str, unknown: l
 
 
 def _mistyped(value: Any, code: str, owner: str, go_path: str) -> MistypedError:
-    if isinstance(value, int | float) and not isinstance(value, bool) and code in "i":
+    if isinstance(value, int | float) and not isinstance(value, bool) and code == "i":
         shown = f"number {value}"
     else:
         shown = go_type(value)

@@ -56,10 +56,7 @@ def _word(
         if condition.get("type") == "PodScheduled" and condition.get("reason") == "SchedulingGated":
             word = "SchedulingGated"
     init_word = _init_word(pod, init_statuses, sidecars)
-    if init_word is None:
-        word = _main_word(word, statuses, status)
-    else:
-        word = init_word
+    word = _main_word(word, statuses, status) if init_word is None else init_word
     if pod["metadata"].get("deletionTimestamp"):
         if status.get("reason") == "NodeLost":
             word = "Unknown"

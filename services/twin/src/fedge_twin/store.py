@@ -76,7 +76,7 @@ class TwinStore:
         self._connection = connection
         self._changing = asyncio.Lock()
         self.incarnation = incarnation
-        """When this file was made, in ms: what is told from it is newer than what an earlier told."""
+        """When this file was made, in ms: what it tells is newer than what an earlier one told."""
 
     @classmethod
     @asynccontextmanager

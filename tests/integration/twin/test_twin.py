@@ -1,0 +1,321 @@
+"""Twin as its neighbours see it: meta's messages in, MQTT to devices, reports to the cloud."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiomqtt
+import pytest
+
+from fedge_fabric import Envelope, envelope_of, kinds
+from fedge_fabric import topology as t
+from fedge_fabric.fabric import Delivery, Fabric
+from fedge_objects import Change, NodeName, ObjectKey, Version
+from fedge_service import EdgeSettings
+from fedge_twin import plugin as twin_plugin
+from fedge_twin.device import DEVICES
+from fedge_twin.settings import TwinSettings
+from tests.integration.twin.conftest import Broker
+
+pytestmark = pytest.mark.broker
+
+NODE = NodeName("gw-1.plant.example")
+DEADLINE_SECONDS = 20.0
+
+
+class Inbox:
+    """Messages as they came, to be waited for."""
+
+    def __init__(self) -> None:
+        self.messages: list[tuple[str, Any]] = []
+        self._came = asyncio.Condition()
+
+    async def put(self, topic: str, payload: Any) -> None:
+        async with self._came:
+            self.messages.append((topic, payload))
+            self._came.notify_all()
+
+    async def take(self, matches: Callable[[str, Any], bool]) -> Any:
+        """Return the first message that matches, and drop it and what came before it."""
+        async with asyncio.timeout(DEADLINE_SECONDS), self._came:
+            while True:
+                for index, (topic, payload) in enumerate(self.messages):
+                    if matches(topic, payload):
+                        del self.messages[: index + 1]
+                        return payload
+                await self._came.wait()
+
+    async def on(self, suffix: str) -> Any:
+        return await self.take(lambda topic, _: topic.endswith(suffix))
+
+
+class Player:
+    """A device's program, and everything else beside twin on the edge."""
+
+    def __init__(self, client: aiomqtt.Client, fabric: Fabric, inbox: Inbox, up: Inbox) -> None:
+        self._client = client
+        self._fabric = fabric
+        self.inbox = inbox
+        self.up = up
+        self._revision = 0
+
+    async def say(self, device: str, what: str, **more: Any) -> None:
+        payload = json.dumps({"event_id": "7", "timestamp": 1, **more})
+        await self.publish(f"$hw/events/device/{device}/{what}", payload)
+
+    async def publish(self, topic: str, payload: str) -> None:
+        await self._client.publish(topic, payload, qos=1)
+
+    async def subscribe(self, *filters: str) -> None:
+        for each in filters:
+            await self._client.subscribe(each, qos=1)
+
+    async def declare(self, name: str, *, uid: str = "u-1", **desired: str) -> None:
+        await self.change(name, {
+            "apiVersion": "devices.kubeedge.io/v1beta1",
+            "kind": "Device",
+            "metadata": {"name": name, "namespace": "plant", "uid": uid},
+            "spec": {
+                "nodeName": NODE,
+                "properties": [
+                    {"name": key, "desired": {"value": value}} for key, value in desired.items()
+                ],
+            },
+        })  # fmt: skip
+
+    async def change(self, name: str, obj: dict[str, Any] | None) -> None:
+        self._revision += 1
+        key = ObjectKey(DEVICES, "plant", name)
+        change = Change(key=key, version=Version(self._revision, self._revision), object=obj)
+        await self._fabric.publish(
+            envelope_of(change, source=f"/node/{NODE}/meta"),
+            exchange=t.LOCAL,
+            routing_key=t.local_key(DEVICES, "plant", name),
+        )
+
+    async def ask_inventory(self) -> None:
+        await self._fabric.publish(
+            Envelope(type=kinds.INVENTORY_ASKED, source="/cloud/hub"),
+            exchange=t.DOWN,
+            routing_key="node.gw-1_plant_example.request.inventory",
+        )
+
+    async def reported(self, name: str, matches: Callable[[dict[str, Any]], bool]) -> Any:
+        return await self.up.take(
+            lambda subject, data: subject == f"{DEVICES}/plant/{name}" and matches(data["status"])
+        )
+
+
+@pytest.fixture
+async def player(mqtt_broker: Broker) -> AsyncIterator[Player]:
+    inbox, up = Inbox(), Inbox()
+
+    async def on_up(delivery: Delivery) -> None:
+        assert delivery.envelope.source == f"/node/{NODE}/twin"
+        await up.put(delivery.envelope.subject, delivery.envelope.data)
+
+    async def hear(client: aiomqtt.Client) -> None:
+        async for message in client.messages:
+            assert isinstance(message.payload, bytes)
+            await inbox.put(str(message.topic), json.loads(message.payload))
+
+    fabric = Fabric(mqtt_broker.amqp_url, service="test", exchanges=t.EDGE_EXCHANGES)
+    fabric.subscribe(
+        t.Queue("test.up", (t.Binding(t.UP, "node.gw-1_plant_example.#"),), exclusive=True), on_up
+    )
+    async with (
+        fabric.running(),
+        aiomqtt.Client(
+            "127.0.0.1", mqtt_broker.mqtt_port, username="guest", password="guest"
+        ) as client,
+    ):
+        hearing = asyncio.create_task(hear(client))
+        yield Player(client, fabric, inbox, up)
+        hearing.cancel()
+
+
+@asynccontextmanager
+async def twin(broker: Broker, data_dir: Path) -> AsyncIterator[None]:
+    ready = asyncio.Event()
+    settings = TwinSettings(
+        mqtt_url=broker.mqtt_url,
+        edge=EdgeSettings(node_name=NODE, amqp_url=broker.amqp_url, data_dir=data_dir),
+    )
+    running = asyncio.ensure_future(twin_plugin.run(settings, ready.set))
+    waiting = asyncio.create_task(ready.wait())
+    try:
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            await asyncio.wait({running, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        if running.done():
+            running.result()
+        yield
+    finally:
+        waiting.cancel()
+        running.cancel()
+        await asyncio.wait({running})
+        if not running.cancelled():
+            running.result()
+
+
+def desired_of(status: dict[str, Any], name: str) -> str | None:
+    twins = {each["propertyName"]: each for each in status["twins"]}
+    value: str | None = twins.get(name, {}).get("observedDesired", {}).get("value")
+    return value
+
+
+def reported_of(status: dict[str, Any], name: str) -> str | None:
+    twins = {each["propertyName"]: each for each in status["twins"]}
+    value: str | None = twins.get(name, {}).get("reported", {}).get("value")
+    return value
+
+
+async def test_a_desired_value_reaches_the_device_and_the_reported_one_the_cloud(
+    mqtt_broker: Broker, player: Player, tmp_path: Path
+) -> None:
+    await player.subscribe(
+        "$hw/events/device/plant/ac/twin/#", f"$hw/events/node/{NODE}/membership/#"
+    )
+    async with twin(mqtt_broker, tmp_path):
+        await player.declare("ac", temp="25")
+        delta = await player.inbox.on("ac/twin/update/delta")
+        assert delta["delta"] == {"temp": "25"}
+        assert delta["twin"]["temp"]["expected"] == {"value": "25"}
+        added = await player.inbox.on("membership/updated")
+        assert added["added_devices"][0]["id"] == "plant/ac"
+        await player.reported("ac", lambda status: desired_of(status, "temp") == "25")
+
+        await player.say(
+            "plant/ac",
+            "twin/update",
+            twin={"temp": {"actual": {"value": "18", "metadata": {"timestamp": 5}}}},
+        )
+        result = await player.inbox.on("ac/twin/update/result")
+        assert result["event_id"] == "7"
+        assert result["twin"]["temp"]["actual"] == {"value": "18", "metadata": {"timestamp": 5}}
+        document = await player.inbox.on("ac/twin/update/document")
+        assert "actual" not in document["twin"]["temp"]["last"]
+        assert document["twin"]["temp"]["current"]["actual_version"] == {"cloud": 0, "edge": 1}
+        assert (await player.inbox.on("ac/twin/update/delta"))["delta"] == {"temp": "25"}
+        data = await player.reported("ac", lambda status: reported_of(status, "temp") == "18")
+        assert data["uid"] == "u-1"
+        assert data["status"]["twins"][0]["reported"]["metadata"] == {"timestamp": "5"}
+
+        await player.say("plant/ac", "twin/get")
+        got = await player.inbox.on("ac/twin/get/result")
+        assert got["twin"]["temp"]["expected_version"] == {"cloud": 1, "edge": 0}
+
+        await player.publish(f"$hw/events/node/{NODE}/membership/get", '{"event_id": "m"}')
+        membership = await player.inbox.take(
+            lambda _, payload: payload.get("event_id") == "m" and "devices" in payload
+        )
+        assert [each["id"] for each in membership["devices"]] == ["plant/ac"]
+
+        await player.change("ac", None)
+        removed = await player.inbox.take(lambda _, payload: payload.get("removed_devices"))
+        assert removed["removed_devices"] == [{"id": "plant/ac", "name": "ac"}]
+        await player.say("plant/ac", "twin/get")
+        assert (await player.inbox.on("ac/twin/get/result"))["code"] == 404
+
+
+async def test_a_delta_is_given_again_to_a_device_that_comes_back_until_it_obeys(
+    mqtt_broker: Broker, player: Player, tmp_path: Path
+) -> None:
+    async with twin(mqtt_broker, tmp_path):
+        await player.declare("lamp", power="on")
+        await player.reported("lamp", lambda status: desired_of(status, "power") == "on")
+        await player.subscribe("$hw/events/device/plant/lamp/#")
+        await player.say("plant/lamp", "state/update", state="online")
+        answer = await player.inbox.on("lamp/state/update/result")
+        assert answer["device"]["state"] == "online"
+        assert answer["device"]["lastOnlineTime"].endswith("Z")
+        assert (await player.inbox.on("lamp/twin/update/delta"))["delta"] == {"power": "on"}
+        data = await player.reported("lamp", lambda status: status.get("state") == "online")
+        assert data["status"]["lastOnlineTime"]
+        await player.say("plant/lamp", "twin/update", twin={"power": {"actual": {"value": "on"}}})
+        await player.inbox.on("lamp/twin/update/document")
+        await player.say("plant/lamp", "twin/get")
+        await player.inbox.on("lamp/twin/get/result")
+        await player.say("plant/lamp", "state/update", state="offline")
+        await player.inbox.on("lamp/state/update/result")
+        assert not player.inbox.messages
+        await player.change("lamp", None)
+
+
+async def test_a_device_with_dots_in_its_name_is_served(
+    mqtt_broker: Broker, player: Player, tmp_path: Path
+) -> None:
+    async with twin(mqtt_broker, tmp_path):
+        await player.declare("pump.1.a", speed="3")
+        await player.reported("pump.1.a", lambda status: desired_of(status, "speed") == "3")
+        await player.subscribe("$hw/events/device/plant/pump.1.a/twin/update/result")
+        answering = asyncio.create_task(player.inbox.on("twin/update/result"))
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while not answering.done():  # the subscription for the name follows the report
+                await player.say(
+                    "plant/pump.1.a", "twin/update", twin={"speed": {"actual": {"value": "2"}}}
+                )
+                await asyncio.wait({answering}, timeout=0.2)
+        assert answering.result()["twin"]["speed"]["actual"] == {"value": "2"}
+        await player.reported("pump.1.a", lambda status: reported_of(status, "speed") == "2")
+        await player.change("pump.1.a", None)
+
+
+async def test_bad_input_is_answered_with_its_reason_and_disturbs_nobody(
+    mqtt_broker: Broker, player: Player, tmp_path: Path
+) -> None:
+    await player.subscribe("$hw/events/device/+/+/twin/update/result")
+    await player.subscribe("$hw/events/device/+/+/state/update/result")
+    async with twin(mqtt_broker, tmp_path):
+        await player.declare("meter", level="1")
+        await player.reported("meter", lambda status: desired_of(status, "level") == "1")
+        update = "$hw/events/device/plant/meter/twin/update"
+        for payload, reason in [
+            ("{", "not as documented"),
+            ('{"event_id": "7"}', "twin"),
+            ('{"event_id": "7", "twin": {}}', "no property"),
+            ('{"twin": {"a b": {"actual": {"value": "1"}}}}', "'a b'"),
+            ('{"twin": {"x": {"actual": {"value": "1.5"}, "metadata": {"type": "int"}}}}', "'x'"),
+            (json.dumps({"twin": {"x": {"actual": {"value": "v" * 1_000_000}}}}), "bytes"),
+        ]:
+            await player.publish(update, payload)
+            answer = await player.inbox.on("meter/twin/update/result")
+            assert answer["code"] == 400
+            assert reason in answer["reason"]
+        await player.say("plant/meter", "state/update", state="asleep")
+        assert (await player.inbox.on("meter/state/update/result"))["code"] == 400
+        await player.say("plant/nobody", "twin/update", twin={"x": {"actual": {"value": "1"}}})
+        answer = await player.inbox.on("nobody/twin/update/result")
+        assert (answer["code"], answer["event_id"]) == (404, "7")
+        await player.say("plant/meter", "twin/update", twin={"level": {"actual": {"value": "1"}}})
+        assert "code" not in await player.inbox.on("meter/twin/update/result")
+        await player.change("meter", None)
+
+
+async def test_what_was_said_while_twin_was_down_is_taken_and_told_when_it_is_back(
+    mqtt_broker: Broker, player: Player, tmp_path: Path
+) -> None:
+    async with twin(mqtt_broker, tmp_path):
+        await player.declare("valve", open="yes")
+        await player.reported("valve", lambda status: desired_of(status, "open") == "yes")
+    await player.say("plant/valve", "twin/update", twin={"open": {"actual": {"value": "no"}}})
+    await player.declare("valve", open="half")
+    await player.subscribe("$hw/events/device/plant/valve/twin/update/delta")
+    async with twin(mqtt_broker, tmp_path):
+        await player.inbox.take(lambda _, payload: payload["delta"] == {"open": "half"})
+        data = await player.reported(
+            "valve",
+            lambda status: (
+                reported_of(status, "open") == "no" and desired_of(status, "open") == "half"
+            ),
+        )
+        await player.ask_inventory()
+        again = await player.reported("valve", lambda _: True)
+        assert again == data
+    async with twin(mqtt_broker, tmp_path):
+        again = await player.reported("valve", lambda _: True)
+        assert again == data
+        await player.inbox.take(lambda _, payload: payload["delta"] == {"open": "half"})
+        await player.change("valve", None)

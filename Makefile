@@ -1,0 +1,55 @@
+# The commands of this repository. Each does its own set-up; `make help` lists them.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-print-directory
+
+BIN := .venv/bin
+SOURCES := $(wildcard libs/*/src services/*/src)
+PYTEST_ARGS ?=
+
+.PHONY: help install demo down test check format lock bench-pods docs clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: ## Set up Debian packages, the virtual environment and generated code
+	@scripts/bootstrap
+
+demo: install ## Run a pod on an edge, cut the edge off, take its power, watch it come back
+	@$(BIN)/fedge demo
+
+down: ## Stop everything that the demo started, and nothing else
+	@if [ -x $(BIN)/fedge ]; then $(BIN)/fedge down; fi
+
+test: install check ## Check the code and run all tests
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: ## Lint, format, types, layers, documentation
+	@scripts/bootstrap python
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy $(SOURCES) tests $(wildcard bench scripts)
+	@$(BIN)/lint-imports --no-cache
+	@if [ -f mkdocs.yml ]; then $(BIN)/mkdocs build --strict --quiet --site-dir .cache/site; fi
+
+format: ## Format the code and mend what can be mended
+	@scripts/bootstrap python
+	@$(BIN)/ruff check --fix-only --quiet .
+	@$(BIN)/ruff format --quiet .
+
+lock: ## Renew constraints.txt after a dependency changed
+	@mkdir -p .cache
+	@scripts/lock
+
+bench-pods: install ## Measure how fast pods start, and how fast they come back without the cloud
+	@$(BIN)/python bench/pods.py
+
+docs: ## Build the documentation into site/
+	@scripts/bootstrap python
+	@$(BIN)/mkdocs build --strict
+
+clean: ## Remove what was built; the demo's data stays
+	@rm -rf .venv .cache site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf libs/cri/src/fedge_cri/_generated
+	@find libs services tests -name __pycache__ -type d -prune -exec rm -rf {} +

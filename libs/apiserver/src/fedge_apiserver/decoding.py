@@ -32,13 +32,16 @@ def media_type(header: str) -> str:
     return header.partition(";")[0].strip().lower()
 
 
-def decode_object(body: bytes, content_type: str, kind: str) -> tuple[dict[str, Any], list[str]]:
+def decode_object(
+    body: bytes, content_type: str, kind: str, type_name: str | None = None
+) -> tuple[dict[str, Any], list[str]]:
     """Return a body's object and the complaints about fields that occur twice.
 
     Args:
         body: as received.
         content_type: the Content-Type header; empty means JSON.
         kind: what is expected, for the message.
+        type_name: the built-in type of it; None for a custom one, which has no protobuf form.
 
     Raises:
         ApiError: 415 for another content type, 400 for what does not parse or is no object.
@@ -48,6 +51,8 @@ def decode_object(body: bytes, content_type: str, kind: str) -> tuple[dict[str, 
             value = _loads(body, kind)
         case "application/yaml" | "application/x-yaml" | "text/yaml":
             value = _loads_yaml(body, kind)
+        case "application/vnd.kubernetes.protobuf" if type_name is not None:
+            value = _load_protobuf(body, kind, type_name)
         case _:
             raise unsupported_media_type([JSON, YAML])
     if not isinstance(value, dict):
@@ -129,6 +134,20 @@ def _loads_yaml(body: bytes, kind: str) -> Any:
         return decode_yaml(body)
     except ValueError as exc:
         raise _unrecognized(kind, f"yaml: {exc}", body) from exc
+
+
+def _load_protobuf(body: bytes, kind: str, type_name: str) -> Any:
+    from fedge_apiserver.protobuf import (  # noqa: PLC0415 - rare, and it needs the type table
+        UnknownTypeError,
+        decode_protobuf,
+    )
+
+    try:
+        return decode_protobuf(body, type_name)
+    except UnknownTypeError as exc:
+        raise unsupported_media_type([JSON, YAML]) from exc
+    except ValueError as exc:
+        raise _unrecognized(kind, str(exc), body) from exc
 
 
 def _unrecognized(kind: str, reason: str, body: bytes) -> ApiError:

@@ -5,7 +5,6 @@ atomic; it returns when the change is durable.
 """
 
 import asyncio
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -373,15 +372,12 @@ def _keeps_namespace(resource: Resource, value: JsonObject) -> bool:
     return resource is NAMESPACES and bool((value.get("spec") or {}).get("finalizers"))
 
 
-def parse_delete_options(body: bytes, query: dict[str, str]) -> tuple[DeleteOptions, bool]:
+def parse_delete_options(given: JsonObject, query: dict[str, str]) -> tuple[DeleteOptions, bool]:
     """Return a deletion's options from its body and query, and whether it is a trial.
 
     Raises:
         ValueError: they do not parse.
     """
-    given: dict[str, Any] = json.loads(body) if body.strip() else {}
-    if not isinstance(given, dict):
-        raise ValueError("DeleteOptions must be an object")  # noqa: TRY004 - the caller's kind
     grace = given.get("gracePeriodSeconds")
     if grace is None and "gracePeriodSeconds" in query:
         grace = int(query["gracePeriodSeconds"])

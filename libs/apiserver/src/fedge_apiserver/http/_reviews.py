@@ -15,7 +15,8 @@ _REASON = "the API server has one user, who may do everything"
 
 async def review_access(request: Request, resource: Resource) -> None:
     """Answer a SubjectAccessReview or SelfSubjectAccessReview."""
-    value, _ = decode_object(await request.body(), request.header(b"content-type"), resource.kind)
+    content_type = request.header(b"content-type")
+    value, _ = decode_object(await request.body(), content_type, resource.kind, resource.schema)
     conform_to(resource, value)
     value["metadata"] = {"creationTimestamp": None}
     value["status"] = {"allowed": True, "reason": _REASON}

@@ -197,7 +197,7 @@ class Writing:
     async def _object(self, request: Request, resource: Resource) -> JsonObject:
         body = await request.body()
         content_type = request.header(b"content-type")
-        value, doubled = decode_object(body, content_type, resource.kind)
+        value, doubled = decode_object(body, content_type, resource.kind, resource.schema)
         unknown = conform_to(resource, value)
         complaints = [*(f'unknown field "{path}"' for path in unknown), *doubled]
         match _validation(request):
@@ -221,8 +221,13 @@ class Writing:
                 request.warnings.extend(complaints)
 
     async def _delete_options(self, request: Request) -> tuple[DeleteOptions, bool]:
+        body = await request.body()
+        given: JsonObject = {}
+        if body.strip():
+            content_type = request.header(b"content-type")
+            given, _ = decode_object(body, content_type, "DeleteOptions", "DeleteOptions")
         try:
-            return parse_delete_options(await request.body(), request.query)
+            return parse_delete_options(given, request.query)
         except ValueError as exc:
             raise bad_request(f"DeleteOptions cannot be handled: {exc}") from exc
 

@@ -127,7 +127,16 @@ class SqliteStorage:
             connection.executemany(
                 "INSERT INTO log VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 [
-                    (e.revision, e.resource, e.namespace, e.name, e.created, e.previous, int(e.deleted), e.body)
+                    (
+                        e.revision,
+                        e.resource,
+                        e.namespace,
+                        e.name,
+                        e.created,
+                        e.previous,
+                        int(e.deleted),
+                        e.body,
+                    )
                     for e in entries
                 ],
             )

@@ -183,6 +183,8 @@ def prepare_update(
     new = _by_subresource(resource, new, old, subresource)
     meta = new["metadata"] = dict(new["metadata"])
     meta["name"], meta["resourceVersion"] = name, before["resourceVersion"]
+    if "managedFields" not in meta and "managedFields" in before:
+        meta["managedFields"] = before["managedFields"]
     if "namespace" in before:
         meta["namespace"] = before["namespace"]
     for field in _SERVER_OWNED:

@@ -127,14 +127,30 @@ class Registry:
             yield decode(entry.body)
 
     async def create(
-        self, resource: Resource, namespace: str, value: JsonObject, *, dry_run: bool = False
+        self,
+        resource: Resource,
+        namespace: str,
+        value: JsonObject,
+        *,
+        dry_run: bool = False,
+        keeps_managers: bool = False,
     ) -> Outcome:
         """Make an object.
+
+        Args:
+            resource: what it is.
+            namespace: where.
+            value: the object.
+            dry_run: only say what would come of it.
+            keeps_managers: its ``managedFields`` are ours, not the client's.
 
         Raises:
             ApiError: it is not allowed, or there is one.
         """
+        managers = value["metadata"].get("managedFields") if keeps_managers else None
         value = prepare_new(resource, value, namespace, self._clock())
+        if managers:
+            value["metadata"]["managedFields"] = managers
         name = value["metadata"]["name"]
         if resource.namespaced:
             self._check_namespace(resource, namespace, name)

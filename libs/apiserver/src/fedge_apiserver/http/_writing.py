@@ -5,7 +5,8 @@ https://kubernetes.io/docs/reference/using-api/api-concepts/
 
 from typing import Any, Final
 
-from fedge_apiserver.decoding import decode_json, decode_object, media_type
+from fedge_apiserver.applying import apply
+from fedge_apiserver.decoding import YAML, decode_json, decode_object, media_type
 from fedge_apiserver.errors import (
     ApiError,
     Causes,
@@ -16,10 +17,11 @@ from fedge_apiserver.errors import (
 )
 from fedge_apiserver.http._messages import Request, encode, negotiate
 from fedge_apiserver.http._reading import Reading
-from fedge_apiserver.objects import conform_to, read_view, undecodable
+from fedge_apiserver.kinds import fold_plain_texts
+from fedge_apiserver.objects import conform_to, read_view, timestamp, undecodable
 from fedge_apiserver.patching import PatchError, apply_operations, merge
 from fedge_apiserver.registry import DeleteOptions, Outcome, Registry, parse_delete_options
-from fedge_apiserver.resources import NAMESPACES, PODS, Resource
+from fedge_apiserver.resources import NAMESPACES, PODS, SECRETS, Resource
 from fedge_apiserver.selectors import parse_selector
 from fedge_apiserver.strategic import merge_strategically
 from fedge_objects import JsonObject
@@ -84,9 +86,13 @@ class Writing:
         """Change the object as the body says."""
         body = await request.body()
         kind = media_type(request.header(b"content-type"))
+        if kind == APPLY_PATCH:
+            await self._apply(request, resource, namespace, name, subresource, body)
+            return
         accepted = [JSON_PATCH, MERGE_PATCH]
         if not resource.is_custom:
             accepted.append(STRATEGIC_PATCH)
+        accepted.append(APPLY_PATCH)
         if kind not in accepted:
             raise unsupported_media_type(accepted)
         try:
@@ -116,6 +122,63 @@ class Writing:
         outcome = await self._registry.update(
             resource, namespace, name, change, subresource=subresource, dry_run=_is_trial(request)
         )
+        await self._answer(request, resource, outcome)
+
+    async def _apply(
+        self,
+        request: Request,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        subresource: str,
+        body: bytes,
+    ) -> None:
+        """Server-side apply; makes the object if there is none."""
+        manager = request.query.get("fieldManager", "")
+        if not manager:
+            causes = Causes()
+            causes.required("fieldManager", "is required for apply patch")
+            raise invalid(_PatchOptions, "", causes)
+        wanted, doubled = decode_object(body, YAML, resource.kind)
+        for field in ("apiVersion", "kind"):
+            if not wanted.get(field):
+                raise bad_request(f"error decoding patch: {field} must be set")
+        unknown = conform_to(resource, wanted)
+        complaints = [*(f'unknown field "{path}"' for path in unknown), *doubled]
+        self._complain(request, complaints, body)
+        if wanted["metadata"].get("managedFields"):
+            raise bad_request("metadata.managedFields must be nil")
+        if wanted["metadata"].setdefault("name", name) != name:
+            raise bad_request(
+                f"the name of the object ({wanted['metadata']['name']}) does not match the name "
+                f"on the URL ({name})"
+            )
+        if resource is SECRETS:
+            # Otherwise the applier would own a field that no stored secret has.
+            fold_plain_texts(wanted)
+        registry = self._registry
+
+        def change(held: JsonObject) -> JsonObject:
+            return apply(
+                resource,
+                read_view(resource, held) if held else {},
+                wanted,
+                manager=manager,
+                force=request.flag("force"),
+                subresource=subresource,
+                now=timestamp(registry.now()),
+            )
+
+        is_trial = _is_trial(request)
+        if not subresource and registry.store.head(resource.storage, namespace, name) is None:
+            made = change({})
+            outcome = await registry.create(
+                resource, namespace, made, dry_run=is_trial, keeps_managers=True
+            )
+        else:
+            outcome = await registry.update(
+                resource, namespace, name, change, subresource=subresource, dry_run=is_trial
+            )
         await self._answer(request, resource, outcome)
 
     async def delete(self, request: Request, resource: Resource, namespace: str, name: str) -> None:
@@ -239,6 +302,14 @@ class Writing:
         else:
             body = encode(read_view(resource, outcome.value))
         await request.answer(body, code=code)
+
+
+class _PatchOptions:
+    """Names a patch's options in messages."""
+
+    group = "meta.k8s.io"
+    plural = ""
+    kind = "PatchOptions"
 
 
 class _Binding:

@@ -3,7 +3,11 @@
 from collections.abc import Mapping
 from typing import Final
 
-from fedge_apiserver.kinds._configuration import CONFIG_MAP_RULES, SECRET_RULES
+from fedge_apiserver.kinds._configuration import (
+    CONFIG_MAP_RULES,
+    SECRET_RULES,
+    fold_plain_texts,
+)
 from fedge_apiserver.kinds._definitions import DEFINITION_RULES, resources_of
 from fedge_apiserver.kinds._metadata import check_metadata, check_metadata_update
 from fedge_apiserver.kinds._pods import POD_RULES
@@ -37,6 +41,7 @@ __all__ = [
     "Rules",
     "check_metadata",
     "check_metadata_update",
+    "fold_plain_texts",
     "from_new_event",
     "resources_of",
     "to_new_event",

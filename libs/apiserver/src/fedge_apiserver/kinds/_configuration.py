@@ -65,13 +65,18 @@ def _check_immutable(new: JsonObject, old: JsonObject, causes: Causes) -> None:
             causes.forbidden(field, "field is immutable when `immutable` is set")
 
 
-def _default_secret(value: JsonObject) -> None:
-    value.setdefault("type", "Opaque")
+def fold_plain_texts(value: JsonObject) -> None:
+    """Turn a secret's ``stringData`` into ``data``, in place."""
     plain: dict[str, str] | None = value.pop("stringData", None)
     if plain:
         data = value.setdefault("data", {})
         for key, text in plain.items():
             data[key] = base64.b64encode(text.encode()).decode()
+
+
+def _default_secret(value: JsonObject) -> None:
+    value.setdefault("type", "Opaque")
+    fold_plain_texts(value)
 
 
 def _check_secret(value: JsonObject, causes: Causes) -> None:

@@ -1,0 +1,158 @@
+"""A container's environment and command line.
+
+https://kubernetes.io/docs/tasks/inject-data-application/define-environment-variable-container/
+"""
+
+import base64
+import math
+import re
+from collections.abc import Mapping
+
+from fedge_edged.errors import ConfigError
+from fedge_edged.pods import Container, EnvFromSource, EnvVarSource, Pod
+from fedge_edged.ports import Objects
+from fedge_objects import JsonObject, ObjectKey, parse_quantity
+
+_REFERENCE = re.compile(r"\$(\$|\(([-._a-zA-Z0-9]+)\))")
+_NAME = re.compile(r"^[-._a-zA-Z][-._a-zA-Z0-9]*$")
+_SUBSCRIPT = re.compile(r"^metadata\.(labels|annotations)\['([^']*)'\]$")
+
+
+def expand(text: str, known: Mapping[str, str]) -> str:
+    """Replace ``$(NAME)`` by its value; ``$$`` is a dollar; what is unknown stays as it is."""
+
+    def replacement(match: re.Match[str]) -> str:
+        if match[1] == "$":
+            return "$"
+        return known.get(match[2], match[0])
+
+    return _REFERENCE.sub(replacement, text)
+
+
+class Environment:
+    """Computes environments; values come from the pod, its node and the node's objects."""
+
+    def __init__(self, objects: Objects) -> None:
+        self._objects = objects
+
+    def of(self, pod: Pod, container: Container, facts: Mapping[str, str]) -> dict[str, str]:
+        """Return the variables of ``container`` in order.
+
+        Args:
+            pod: the container's pod.
+            container: which one.
+            facts: values of ``status.*`` field paths that are known by now.
+
+        Raises:
+            ConfigError: something that is referred to is missing.
+        """
+        env: dict[str, str] = {}
+        for source in container.env_from:
+            for name, value in self._all_of(pod, source).items():
+                if _NAME.match(source.prefix + name):
+                    env[source.prefix + name] = value
+        for variable in container.env:
+            if variable.value_from is None:
+                env[variable.name] = expand(variable.value, env)
+                continue
+            found = self._value(pod, container, variable.value_from, facts)
+            if found is not None:
+                env[variable.name] = found
+        return env
+
+    def _all_of(self, pod: Pod, source: EnvFromSource) -> dict[str, str]:
+        namespace = pod.metadata.namespace
+        if (ref := source.config_map_ref) is not None:
+            obj = self._find("configmaps", namespace, ref.name, optional=ref.optional)
+            return dict((obj or {}).get("data") or {})
+        if (ref := source.secret_ref) is not None:
+            obj = self._find("secrets", namespace, ref.name, optional=ref.optional)
+            return {name: _decode(value) for name, value in ((obj or {}).get("data") or {}).items()}
+        return {}
+
+    def _value(
+        self, pod: Pod, container: Container, source: EnvVarSource, facts: Mapping[str, str]
+    ) -> str | None:
+        namespace = pod.metadata.namespace
+        if source.field_ref is not None:
+            return field_value(pod, source.field_ref.field_path, facts)
+        if (ref := source.resource_field_ref) is not None:
+            return _resource(pod, container, ref.container_name, ref.resource, ref.divisor)
+        for resource, key_ref in (
+            ("configmaps", source.config_map_key_ref),
+            ("secrets", source.secret_key_ref),
+        ):
+            if key_ref is None:
+                continue
+            obj = self._find(resource, namespace, key_ref.name, optional=key_ref.optional)
+            data = (obj or {}).get("data") or {}
+            if key_ref.key in data:
+                value = str(data[key_ref.key])
+                return _decode(value) if resource == "secrets" else value
+            if key_ref.optional:
+                return None
+            kind = "ConfigMap" if resource == "configmaps" else "Secret"
+            raise ConfigError(
+                f"couldn't find key {key_ref.key} in {kind} {namespace}/{key_ref.name}"
+            )
+        return None
+
+    def _find(
+        self, resource: str, namespace: str, name: str, *, optional: bool
+    ) -> JsonObject | None:
+        obj = self._objects.get(ObjectKey(resource, namespace, name))
+        if obj is None and not optional:
+            kind = "configmap" if resource == "configmaps" else "secret"
+            raise ConfigError(f'{kind} "{name}" not found')
+        return obj
+
+
+def field_value(pod: Pod, path: str, facts: Mapping[str, str]) -> str:
+    """Return a field of the pod as text.
+
+    https://kubernetes.io/docs/concepts/workloads/pods/downward-api/#available-fields
+
+    Raises:
+        ConfigError: the path is none of those that can be had.
+    """
+    metadata = pod.metadata
+    fields = {
+        "metadata.name": metadata.name,
+        "metadata.namespace": metadata.namespace,
+        "metadata.uid": metadata.uid,
+        "metadata.labels": _lines(metadata.labels),
+        "metadata.annotations": _lines(metadata.annotations),
+        "spec.nodeName": pod.spec.node_name,
+        "spec.serviceAccountName": pod.spec.service_account_name,
+        **dict.fromkeys(("status.hostIP", "status.hostIPs", "status.podIP", "status.podIPs"), ""),
+        **facts,
+    }
+    if match := _SUBSCRIPT.match(path):
+        values = metadata.labels if match[1] == "labels" else metadata.annotations
+        return values.get(match[2], "")
+    if path not in fields:
+        raise ConfigError(f"unsupported fieldPath: {path}")
+    return fields[path]
+
+
+def _lines(values: Mapping[str, str]) -> str:
+    return "\n".join(f'{name}="{_escape(value)}"' for name, value in sorted(values.items()))
+
+
+def _escape(value: str) -> str:
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
+
+def _resource(pod: Pod, container: Container, name: str, resource: str, divisor: str) -> str:
+    """Return a container's request or limit, rounded up to whole divisors."""
+    wanted = next((c for c in pod.spec.containers if c.name == name), container)
+    kind, _, unit = resource.partition(".")
+    values = wanted.resources.limits if kind == "limits" else wanted.resources.requests
+    if unit not in values:
+        return "0"
+    by = parse_quantity(divisor) or parse_quantity(1)
+    return str(math.ceil(parse_quantity(values[unit]) / by))
+
+
+def _decode(value: str) -> str:
+    return base64.b64decode(value).decode(errors="surrogateescape")

@@ -1,0 +1,82 @@
+"""Requests and limits in the terms of cgroups, and the quality of service that follows.
+
+https://kubernetes.io/docs/concepts/workloads/pods/pod-qos/
+https://kubernetes.io/docs/concepts/configuration/manage-resources-containers/#how-pods-with-resource-limits-are-run
+"""
+
+from decimal import Decimal
+from pathlib import Path
+
+from fedge_cri import Resources
+from fedge_edged.pods import Container, Pod
+from fedge_objects import parse_quantity
+
+_CPU_PERIOD = 100_000
+_MIN_QUOTA = 1000
+_MIN_SHARES = 2
+_MAX_SHARES = 262_144
+
+GUARANTEED_OOM_SCORE = -997
+BEST_EFFORT_OOM_SCORE = 1000
+
+
+def qos_class(pod: Pod) -> str:
+    """Return ``Guaranteed``, ``Burstable`` or ``BestEffort``."""
+    containers = [*pod.spec.init_containers, *pod.spec.containers]
+    if not any(c.resources.requests or c.resources.limits for c in containers):
+        return "BestEffort"
+    for container in containers:
+        limits, requests = container.resources.limits, container.resources.requests
+        for name in ("cpu", "memory"):
+            if name not in limits:
+                return "Burstable"
+            if parse_quantity(requests.get(name, limits[name])) != parse_quantity(limits[name]):
+                return "Burstable"
+    return "Guaranteed"
+
+
+def resources_of(pod: Pod, container: Container, *, memory_bytes: int) -> Resources:
+    """Return the container's cgroup limits; ``memory_bytes`` is the node's."""
+    requests, limits = container.resources.requests, container.resources.limits
+    cpu_request = _value(requests.get("cpu", limits.get("cpu", 0)))
+    cpu_limit = _value(limits.get("cpu", 0))
+    shares = max(_MIN_SHARES, min(_MAX_SHARES, int(cpu_request * 1024)))
+    return Resources(
+        cpu_shares=shares,
+        cpu_quota=max(_MIN_QUOTA, int(cpu_limit * _CPU_PERIOD)) if cpu_limit else 0,
+        cpu_period=_CPU_PERIOD if cpu_limit else 0,
+        memory_limit_bytes=int(_value(limits.get("memory", 0))),
+        oom_score_adj=_oom_score(pod, container, memory_bytes),
+    )
+
+
+def _oom_score(pod: Pod, container: Container, memory_bytes: int) -> int:
+    """Return who is to be killed first when memory runs out.
+
+    https://kubernetes.io/docs/concepts/scheduling-eviction/node-pressure-eviction/#node-out-of-memory-behavior
+    """
+    match qos_class(pod):
+        case "Guaranteed":
+            return GUARANTEED_OOM_SCORE
+        case "BestEffort":
+            return BEST_EFFORT_OOM_SCORE
+        case _:
+            limits = container.resources.limits
+            request = int(
+                _value(container.resources.requests.get("memory", limits.get("memory", 0)))
+            )
+            score = 1000 - (1000 * request) // max(1, memory_bytes)
+            return max(1000 + GUARANTEED_OOM_SCORE, min(BEST_EFFORT_OOM_SCORE - 1, score))
+
+
+def _value(quantity: str | float) -> Decimal:
+    return parse_quantity(quantity)
+
+
+def memory_of_node() -> int:
+    """Return the node's memory in bytes."""
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name == "MemTotal":
+            return int(value.split()[0]) * 1024
+    raise OSError("/proc/meminfo has no MemTotal")

@@ -1,0 +1,177 @@
+"""All pods of the node: one worker each, woken by whatever concerns it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from fedge_cri import RuntimeFaultError
+from fedge_edged.plans import unhonoured
+from fedge_edged.pods import Pod, read_pod
+from fedge_edged.specs import POD_NAME, POD_NAMESPACE
+from fedge_edged.worker import PodWorker, Tools
+from fedge_objects import Change, JsonObject, ObjectKey, Version, references
+
+log = structlog.stdlib.get_logger("fedge.edged")
+
+IsKnown = Callable[[ObjectKey], Awaitable[bool]]
+
+
+class NodeObjects:
+    """``Objects`` in memory: what meta has told, newest versions."""
+
+    def __init__(self) -> None:
+        self._changes: dict[ObjectKey, Change] = {}
+
+    def get(self, key: ObjectKey) -> JsonObject | None:
+        """See ``fedge_edged.ports.Objects``."""
+        change = self._changes.get(key)
+        return change.object if change is not None else None
+
+    def put(self, change: Change) -> bool:
+        """Take a change; return whether it is newer than what was known."""
+        known = self._changes.get(change.key)
+        if known is not None and known.version >= change.version:
+            return False
+        self._changes[change.key] = change
+        return True
+
+    def version(self, key: ObjectKey) -> Version | None:
+        """Return the version that is held."""
+        change = self._changes.get(key)
+        return change.version if change is not None else None
+
+
+class NodePods:
+    """Starts and wakes the workers."""
+
+    def __init__(self, *, tools: Tools, objects: NodeObjects, tasks: asyncio.TaskGroup) -> None:
+        self._tools = tools
+        self._objects = objects
+        self._tasks = tasks
+        self._workers: dict[str, PodWorker] = {}
+        self._uids: dict[ObjectKey, str] = {}
+        self._relisting = asyncio.Lock()
+
+    def apply(self, change: Change) -> None:
+        """Take a change of a pod, config map, secret or node."""
+        if not self._objects.put(change):
+            return
+        if change.key.resource == "pods":
+            self._apply_pod(change)
+            return
+        for worker in self._workers.values():
+            if worker.pod is not None and change.key in references(worker.pod.raw):
+                worker.volumes_changed()
+
+    def report_all(self) -> None:
+        """Report every status anew."""
+        for worker in self._workers.values():
+            worker.report_again()
+
+    def find(self, namespace: str, name: str) -> PodWorker | None:
+        """Return the worker of a pod."""
+        uid = self._uids.get(ObjectKey("pods", namespace, name))
+        return self._workers.get(uid) if uid else None
+
+    async def follow_runtime(self, *, relist_seconds: float, is_known: IsKnown) -> None:
+        """Wake workers by the runtime's events, and all of them now and then."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._events(is_known), name="runtime events")
+            tasks.create_task(self._relist(relist_seconds, is_known), name="runtime relist")
+
+    async def _events(self, is_known: IsKnown) -> None:
+        async for event in self._tools.runtime.events():
+            if event is None:
+                await self.look_at_all(is_known)
+                continue
+            for worker in self._workers.values():
+                observed = worker.observed
+                if event.container_id in observed.containers.keys() | observed.sandboxes.keys():
+                    worker.wake(stale=event.container_id)
+                    break
+
+    async def _relist(self, seconds: float, is_known: IsKnown) -> None:
+        while True:
+            await asyncio.sleep(seconds)
+            await self.look_at_all(is_known)
+
+    async def look_at_all(self, is_known: IsKnown) -> None:
+        """Compare the runtime's whole list with what is known, and wake whom it concerns."""
+        runtime = self._tools.runtime
+        async with self._relisting:
+            try:
+                sandboxes = await runtime.list_sandboxes()
+                containers = await runtime.list_containers()
+                await self._tools.images.refresh()
+            except RuntimeFaultError as exc:
+                log.warning("runtime_away", reason=str(exc))
+                return
+        by_uid: dict[str, set[str]] = {}
+        for sandbox in sandboxes:
+            by_uid.setdefault(sandbox.uid, set()).add(sandbox.id)
+        states = {each.id: each.state for each in containers}
+        for uid, worker in list(self._workers.items()):
+            observed = worker.observed
+            known = {key: each.state for key, each in observed.containers.items()}
+            ready = {each.id for each in sandboxes if each.uid == uid and each.is_ready}
+            believed = {each.id for each in observed.sandboxes.values() if each.is_ready}
+            if ready != believed or any(
+                states.get(key) is not state for key, state in known.items()
+            ):
+                worker.look_again()
+        for sandbox in sandboxes:
+            if sandbox.uid in self._workers or POD_NAME not in sandbox.labels:
+                continue
+            labels = sandbox.labels
+            key = ObjectKey("pods", labels.get(POD_NAMESPACE, ""), labels[POD_NAME])
+            if await is_known(key):
+                log.warning("pod_orphaned", pod=str(key), uid=sandbox.uid)
+                self._worker(sandbox.uid).want(None)
+            else:
+                # nothing says that it was deleted; the cloud will tell what it is
+                log.warning("pod_unknown", pod=str(key), uid=sandbox.uid)
+
+    def _apply_pod(self, change: Change) -> None:
+        key = change.key
+        try:
+            pod = read_pod(change.object) if change.object is not None else None
+        except ValueError as exc:
+            log.warning("pod_unreadable", pod=str(key), reason=str(exc))
+            return
+        old = self._uids.get(key)
+        if old is not None and (pod is None or old != pod.metadata.uid):
+            self._worker(old).want(None)
+            del self._uids[key]
+        if pod is None:
+            return
+        uid = pod.metadata.uid
+        is_new = uid not in self._workers
+        self._uids[key] = uid
+        self._worker(uid).want(pod)
+        if is_new and not pod.is_deleted:
+            self._warn(pod)
+
+    def _warn(self, pod: Pod) -> None:
+        fields = list(unhonoured(pod))
+        if fields:
+            self._tools.reporter.event(
+                pod,
+                "Warning",
+                "FieldNotHonored",
+                f"this node does not act on: {', '.join(fields)}",
+            )
+
+    def _worker(self, uid: str) -> PodWorker:
+        worker = self._workers.get(uid)
+        if worker is None:
+            worker = self._workers[uid] = PodWorker(uid, self._tools)
+            task = self._tasks.create_task(worker.run(), name=f"worker {uid}")
+            task.add_done_callback(lambda _: self._ended(uid))
+        return worker
+
+    def _ended(self, uid: str) -> None:
+        """Forget a worker whose pod is gone; one that was deleted but is still there stays told."""
+        worker = self._workers.get(uid)
+        if worker is not None and worker.is_gone:
+            del self._workers[uid]

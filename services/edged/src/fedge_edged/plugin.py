@@ -1,0 +1,200 @@
+"""Edged, put together.
+
+The order matters: the store is read and the pods are brought up before the broker's client is even
+loaded, so that a gateway that was switched on has its pods back at once, with the cloud away.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import structlog
+
+from fedge_cri import Runtime, RuntimeFaultError
+from fedge_edged import node_status
+from fedge_edged.environment import Environment
+from fedge_edged.images import Images
+from fedge_edged.incarnation import next_incarnation
+from fedge_edged.limits import memory_of_node
+from fedge_edged.node_pods import NodeObjects, NodePods
+from fedge_edged.reporting import Reporting
+from fedge_edged.runtimes import load_runtime
+from fedge_edged.settings import EdgedSettings
+from fedge_edged.specs import Specs
+from fedge_edged.volumes import Volumes
+from fedge_edged.worker import Tools
+from fedge_objects import JsonObject, NodeName, ObjectKey
+from fedge_service import Ready, ServicePlugin
+from fedge_store import ObjectReader
+
+log = structlog.stdlib.get_logger("fedge.edged")
+
+STORE_NAME = "meta.db"
+RESOURCES_BEFORE_PODS = ("configmaps", "secrets", "nodes")
+NODE_LOOK_SECONDS = 10.0
+
+
+class _SystemClock:
+    def now(self) -> float:
+        return time.time()
+
+
+class _Edged:
+    def __init__(self, settings: EdgedSettings, runtime: Runtime, tasks: asyncio.TaskGroup) -> None:
+        edge = settings.edge
+        self.settings = settings
+        self.node = NodeName(edge.node_name)
+        self.runtime = runtime
+        self.clock = _SystemClock()
+        self.store_path = edge.data_dir / STORE_NAME
+        self.address = node_status.host_address()
+        self.reporting = Reporting(
+            node=self.node,
+            incarnation=next_incarnation(edge.data_dir / "edged.incarnation"),
+            clock=self.clock,
+        )
+        objects = NodeObjects()
+        self.specs = Specs(
+            environment=Environment(objects),
+            log_dir=settings.pod_log_dir,
+            cgroup_parent=settings.cgroup_parent,
+            memory_bytes=memory_of_node(),
+        )
+        self.images = Images(
+            runtime=runtime, objects=objects, reporter=self.reporting, clock=self.clock
+        )
+        tools = Tools(
+            runtime=runtime,
+            specs=self.specs,
+            volumes=Volumes(objects, disk=edge.data_dir / "pods", memory=settings.run_dir),
+            images=self.images,
+            reporter=self.reporting,
+            clock=self.clock,
+            starts=asyncio.Semaphore(settings.max_parallel_starts),
+            host_ip=self.address,
+        )
+        self.pods = NodePods(tools=tools, objects=objects, tasks=tasks)
+
+    async def read_store(self) -> None:
+        """Take everything that the node was given."""
+        try:
+            async with ObjectReader.opened(self.store_path) as reader:
+                for resource in (*RESOURCES_BEFORE_PODS, "pods"):
+                    for change in await reader.list(resource):
+                        self.pods.apply(change)
+        except FileNotFoundError:
+            log.info("store_not_there_yet", path=str(self.store_path))
+
+    async def is_known(self, key: ObjectKey) -> bool:
+        """Whether the store says anything of an object, be it that it is gone."""
+        try:
+            async with ObjectReader.opened(self.store_path) as reader:
+                return await reader.is_known(key)
+        except FileNotFoundError:
+            return False
+
+    async def report_node(self) -> None:
+        """Report the node's status when it changed, and every so often, until cancelled."""
+        previous: JsonObject | None = None
+        reported_at = 0.0
+        while True:
+            status = await self._node_status(previous)
+            now = self.clock.now()
+            if _changed(previous, status) or now - reported_at >= self.settings.report_seconds:
+                self.reporting.node_status(status, node_status.labels(self.node))
+                previous, reported_at = status, now
+            await asyncio.sleep(NODE_LOOK_SECONDS)
+
+    async def _node_status(self, previous: JsonObject | None) -> JsonObject:
+        try:
+            info = await self.runtime.info()
+            unmet = await self.runtime.unmet_conditions()
+            images = await self.runtime.list_images()
+        except RuntimeFaultError as exc:
+            log.warning("runtime_away", reason=str(exc))
+            info, unmet, images = None, {}, ()
+        return node_status.status_of(
+            name=self.node,
+            address=self.address,
+            runtime=info,
+            unmet=unmet,
+            images=images,
+            data_dir=self.settings.edge.data_dir,
+            now=self.clock.now(),
+            previous=previous,
+        )
+
+
+def _changed(before: JsonObject | None, after: JsonObject) -> bool:
+    """Whether a status says anything new, beside the time of its heartbeats."""
+
+    def said(status: JsonObject) -> JsonObject:
+        conditions = [
+            {name: value for name, value in each.items() if name != "lastHeartbeatTime"}
+            for each in status["conditions"]
+        ]
+        return {**status, "conditions": conditions}
+
+    return before is None or said(before) != said(after)
+
+
+async def run(settings: EdgedSettings, ready: Ready) -> None:
+    """Serve until cancelled."""
+    for folder in (settings.edge.data_dir, settings.run_dir, settings.pod_log_dir):
+        await asyncio.to_thread(_make, folder)
+    async with (
+        load_runtime(settings.runtime)(settings) as runtime,
+        asyncio.TaskGroup() as tasks,
+    ):
+        edged = _Edged(settings, runtime, tasks)
+        await _answering(edged.images.refresh)
+        await edged.read_store()
+        tasks.create_task(
+            edged.pods.follow_runtime(
+                relist_seconds=settings.relist_seconds, is_known=edged.is_known
+            ),
+            name="follow runtime",
+        )
+        tasks.create_task(edged.report_node(), name="report node")
+        tasks.create_task(_serve_broker(edged, ready), name="serve broker")
+
+
+async def _serve_broker(edged: _Edged, ready: Ready) -> None:
+    # loaded only now: it takes a second on a small gateway
+    from fedge_edged.handlers import Handlers  # noqa: PLC0415
+    from fedge_fabric import topology  # noqa: PLC0415
+    from fedge_fabric.fabric import Fabric  # noqa: PLC0415
+
+    edge = edged.settings.edge
+    fabric = Fabric(
+        edge.amqp_url.get_secret_value(), service="edged", exchanges=topology.EDGE_EXCHANGES
+    )
+    Handlers(node=edged.node, pods=edged.pods, specs=edged.specs, fabric=fabric).subscribe()
+    async with fabric.running(), asyncio.TaskGroup() as tasks:
+        # what was stored before our queue was there
+        await edged.read_store()
+        tasks.create_task(edged.reporting.run(fabric), name="reporting")
+        tasks.create_task(edged.reporting.alive(fabric, edge.heartbeat_seconds), name="heartbeats")
+        ready()
+
+
+async def _answering(look: Callable[[], Awaitable[None]]) -> None:
+    """Look at the runtime once; if it is not there yet, the relist will."""
+    try:
+        await look()
+    except RuntimeFaultError as exc:
+        log.warning("runtime_away", reason=str(exc))
+
+
+def _make(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+plugin = ServicePlugin(
+    name="edged",
+    side="edge",
+    summary="the node's containers, as its pods say",
+    settings=EdgedSettings,
+    run=run,
+)

@@ -1,0 +1,321 @@
+"""Pods as edged reads them: the fields that it uses, typed.
+
+https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/
+"""
+
+from typing import Any
+
+import msgspec
+
+from fedge_objects import JsonObject, ObjectKey
+
+
+class _View(msgspec.Struct, rename="camel", kw_only=True, frozen=True):
+    """Reads camelCase JSON and ignores what it does not name."""
+
+
+class ObjectMeta(_View, frozen=True):
+    """Who the pod is."""
+
+    name: str
+    namespace: str = "default"
+    uid: str = ""
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+    creation_timestamp: str | None = None
+    deletion_timestamp: str | None = None
+    deletion_grace_period_seconds: int | None = None
+
+
+class LocalReference(_View, frozen=True):
+    """An object of the same namespace, maybe optional."""
+
+    name: str = ""
+    optional: bool = False
+
+
+class KeyReference(_View, frozen=True):
+    """One entry of an object of the same namespace."""
+
+    name: str = ""
+    key: str = ""
+    optional: bool = False
+
+
+class FieldReference(_View, frozen=True):
+    """A field of the pod itself."""
+
+    field_path: str = ""
+
+
+class ResourceReference(_View, frozen=True):
+    """A container's own request or limit."""
+
+    resource: str = ""
+    container_name: str = ""
+    divisor: str = "0"
+
+
+class EnvVarSource(_View, frozen=True):
+    """Where a variable's value comes from."""
+
+    field_ref: FieldReference | None = None
+    resource_field_ref: ResourceReference | None = None
+    config_map_key_ref: KeyReference | None = None
+    secret_key_ref: KeyReference | None = None
+
+
+class EnvVar(_View, frozen=True):
+    """A variable."""
+
+    name: str
+    value: str = ""
+    value_from: EnvVarSource | None = None
+
+
+class EnvFromSource(_View, frozen=True):
+    """All entries of an object as variables."""
+
+    prefix: str = ""
+    config_map_ref: LocalReference | None = None
+    secret_ref: LocalReference | None = None
+
+
+class VolumeMount(_View, frozen=True):
+    """Where a container sees a volume."""
+
+    name: str
+    mount_path: str
+    read_only: bool = False
+    sub_path: str = ""
+
+
+class ContainerPort(_View, frozen=True):
+    """A port, maybe mapped from the node."""
+
+    container_port: int
+    host_port: int = 0
+    protocol: str = "TCP"
+    host_ip: str = msgspec.field(name="hostIP", default="")
+
+
+class ResourceRequirements(_View, frozen=True):
+    """Requests and limits as quantities."""
+
+    requests: dict[str, str | int | float] = {}
+    limits: dict[str, str | int | float] = {}
+
+
+class Capabilities(_View, frozen=True):
+    """Added and dropped."""
+
+    add: list[str] = []
+    drop: list[str] = []
+
+
+class SecurityContext(_View, frozen=True):
+    """Of a container; what it leaves open comes from the pod's."""
+
+    privileged: bool = False
+    read_only_root_filesystem: bool = False
+    allow_privilege_escalation: bool | None = None
+    run_as_user: int | None = None
+    run_as_group: int | None = None
+    capabilities: Capabilities = Capabilities()
+
+
+class PodSecurityContext(_View, frozen=True):
+    """Of the pod."""
+
+    run_as_user: int | None = None
+    run_as_group: int | None = None
+    supplemental_groups: list[int] = []
+    sysctls: list[dict[str, str]] = []
+
+
+class Container(_View, frozen=True):
+    """A container or init container."""
+
+    name: str
+    image: str = ""
+    command: list[str] = []
+    args: list[str] = []
+    working_dir: str = ""
+    env: list[EnvVar] = []
+    env_from: list[EnvFromSource] = []
+    ports: list[ContainerPort] = []
+    resources: ResourceRequirements = ResourceRequirements()
+    volume_mounts: list[VolumeMount] = []
+    image_pull_policy: str = ""
+    security_context: SecurityContext = SecurityContext()
+    stdin: bool = False
+    stdin_once: bool = False
+    tty: bool = False
+
+
+class KeyToPath(_View, frozen=True):
+    """Puts one entry at a path of its own."""
+
+    key: str
+    path: str
+    mode: int | None = None
+
+
+class ConfigMapSource(_View, frozen=True):
+    """A config map as files."""
+
+    name: str = ""
+    items: list[KeyToPath] | None = None
+    default_mode: int = 0o644
+    optional: bool = False
+
+
+class SecretSource(_View, frozen=True):
+    """A secret as files; a volume names it ``secretName``, a projection ``name``."""
+
+    secret_name: str = ""
+    name: str = ""
+    items: list[KeyToPath] | None = None
+    default_mode: int = 0o644
+    optional: bool = False
+
+
+class DownwardFile(_View, frozen=True):
+    """One field of the pod as a file."""
+
+    path: str
+    field_ref: FieldReference | None = None
+    mode: int | None = None
+
+
+class DownwardSource(_View, frozen=True):
+    """Fields of the pod as files."""
+
+    items: list[DownwardFile] = []
+    default_mode: int = 0o644
+
+
+class Projection(_View, frozen=True):
+    """One source of a projected volume."""
+
+    config_map: ConfigMapSource | None = None
+    secret: SecretSource | None = None
+    downward_api: DownwardSource | None = msgspec.field(name="downwardAPI", default=None)
+
+
+class ProjectedSource(_View, frozen=True):
+    """Several sources in one folder."""
+
+    sources: list[Projection] = []
+    default_mode: int = 0o644
+
+
+class EmptyDirSource(_View, frozen=True):
+    """A folder that lives as long as the pod."""
+
+    medium: str = ""
+
+
+class HostPathSource(_View, frozen=True):
+    """A file or folder of the node."""
+
+    path: str
+    type: str = ""
+
+
+class Volume(_View, frozen=True):
+    """A volume; exactly one source is set, or none that edged knows."""
+
+    name: str
+    config_map: ConfigMapSource | None = None
+    secret: SecretSource | None = None
+    empty_dir: EmptyDirSource | None = None
+    host_path: HostPathSource | None = None
+    downward_api: DownwardSource | None = msgspec.field(name="downwardAPI", default=None)
+    projected: ProjectedSource | None = None
+
+
+class DnsOption(_View, frozen=True):
+    """A resolver option."""
+
+    name: str = ""
+    value: str | None = None
+
+
+class DnsConfig(_View, frozen=True):
+    """What resolv.conf says beside or instead of the policy."""
+
+    nameservers: list[str] = []
+    searches: list[str] = []
+    options: list[DnsOption] = []
+
+
+class PodSpec(_View, frozen=True):
+    """What should run."""
+
+    containers: list[Container]
+    init_containers: list[Container] = []
+    volumes: list[Volume] = []
+    restart_policy: str = "Always"
+    termination_grace_period_seconds: int = 30
+    node_name: str = ""
+    service_account_name: str = "default"
+    host_network: bool = False
+    host_pid: bool = msgspec.field(name="hostPID", default=False)
+    host_ipc: bool = msgspec.field(name="hostIPC", default=False)
+    share_process_namespace: bool = False
+    hostname: str = ""
+    dns_policy: str = "ClusterFirst"
+    dns_config: DnsConfig | None = None
+    security_context: PodSecurityContext = PodSecurityContext()
+    image_pull_secrets: list[LocalReference] = []
+    runtime_class_name: str = ""
+
+
+class Pod(_View, frozen=True):
+    """A pod.
+
+    Attributes:
+        raw: the object as it came, for what is copied and not understood.
+    """
+
+    metadata: ObjectMeta
+    spec: PodSpec
+    raw: JsonObject = {}
+
+    @property
+    def key(self) -> ObjectKey:
+        """The pod's key."""
+        return ObjectKey("pods", self.metadata.namespace, self.metadata.name)
+
+    @property
+    def is_deleted(self) -> bool:
+        """Whether its deletion was asked for."""
+        return self.metadata.deletion_timestamp is not None
+
+    @property
+    def grace_seconds(self) -> int:
+        """How long its containers have to end."""
+        asked = self.metadata.deletion_grace_period_seconds
+        return self.spec.termination_grace_period_seconds if asked is None else asked
+
+
+def read_pod(obj: JsonObject) -> Pod:
+    """Return the typed pod.
+
+    Raises:
+        ValueError: a field that edged uses has the wrong type; the text names it.
+    """
+
+    def without_nulls(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {k: without_nulls(v) for k, v in value.items() if v is not None}
+        return [without_nulls(v) for v in value] if isinstance(value, list) else value
+
+    pod = msgspec.convert(
+        {**without_nulls({"metadata": obj.get("metadata"), "spec": obj.get("spec")}), "raw": obj},
+        Pod,
+    )
+    if not pod.metadata.uid:
+        raise ValueError("metadata.uid is missing")
+    return pod

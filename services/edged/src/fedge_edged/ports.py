@@ -1,0 +1,45 @@
+"""What edged's domain needs from outside."""
+
+from typing import Any, Protocol
+
+from fedge_edged.pods import Pod
+from fedge_objects import JsonObject, ObjectKey
+
+
+class Objects(Protocol):
+    """The objects that this node was given."""
+
+    def get(self, key: ObjectKey) -> JsonObject | None:
+        """Return an object, or None if the node has none of that key."""
+        ...
+
+
+class Reporter(Protocol):
+    """Where statuses and events go. Never blocks and never fails: what cannot leave, waits."""
+
+    def pod_status(self, pod: Pod, status: JsonObject, *, finished: bool) -> None:
+        """Report a pod's whole status; newest wins."""
+        ...
+
+    def event(self, pod: Pod, kind: str, reason: str, message: str, *, field: str = "") -> None:
+        """Record a Kubernetes event.
+
+        Args:
+            pod: what it is about.
+            kind: ``Normal`` or ``Warning``.
+            reason: as the kubelet names it, e.g. ``Started``.
+            message: as the kubelet words it.
+            field: part of the pod, e.g. ``spec.containers{main}``.
+        """
+        ...
+
+
+class Clock(Protocol):
+    """Tells the time."""
+
+    def now(self) -> float:
+        """Return seconds since the epoch."""
+        ...
+
+
+Status = dict[str, Any]

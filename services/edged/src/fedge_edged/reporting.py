@@ -1,0 +1,187 @@
+"""What edged says, until the broker has it.
+
+Statuses: the newest per object waits, whatever happened in between. Events: all wait, up to a
+bound; repeats are counted up in one event, as Kubernetes does.
+"""
+
+import asyncio
+import hashlib
+from collections import OrderedDict
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import structlog
+
+from fedge_edged.pods import Pod
+from fedge_edged.ports import Clock
+from fedge_edged.timestamps import from_seconds
+from fedge_fabric import Address, Envelope, MessageClass, UnavailableError, kinds
+from fedge_fabric import topology as t
+from fedge_objects import JsonObject, NodeName, ObjectKey
+from fedge_service import backoff
+
+if TYPE_CHECKING:
+    from fedge_fabric.fabric import Fabric
+
+log = structlog.stdlib.get_logger("fedge.edged")
+
+MAX_EVENTS = 1000
+MAX_REPEATED = 4096
+
+
+class Reporting:
+    """``Reporter`` over the edge's broker, and the node's own status."""
+
+    def __init__(self, *, node: NodeName, incarnation: int, clock: Clock) -> None:
+        self._node = node
+        self._source = f"/node/{node}/edged"
+        self._incarnation = incarnation
+        self._sequence = 0
+        self._clock = clock
+        self._statuses: OrderedDict[ObjectKey, JsonObject] = OrderedDict()
+        self._events: OrderedDict[str, JsonObject] = OrderedDict()
+        self._repeated: OrderedDict[str, JsonObject] = OrderedDict()
+        self._news = asyncio.Event()
+        self.events_dropped = 0
+
+    def pod_status(self, pod: Pod, status: JsonObject, *, finished: bool) -> None:
+        """See ``fedge_edged.ports.Reporter``."""
+        self._put(pod.key, {"uid": pod.metadata.uid, "status": status, "finished": finished})
+
+    def node_status(self, status: JsonObject, labels: Mapping[str, str]) -> None:
+        """Report the node's own status."""
+        key = ObjectKey("nodes", "", self._node)
+        self._put(key, {"uid": "", "status": status, "labels": dict(labels), "finished": False})
+
+    def event(self, pod: Pod, kind: str, reason: str, message: str, *, field: str = "") -> None:
+        """See ``fedge_edged.ports.Reporter``."""
+        meta = pod.metadata
+        digest = hashlib.sha256("\0".join((meta.uid, kind, reason, message, field)).encode())
+        slot = digest.hexdigest()[:16]
+        now = from_seconds(self._clock.now())
+        repeated = self._repeated.get(slot)
+        if repeated is not None:
+            event = {
+                **repeated,
+                "count": repeated["count"] + 1,
+                "lastTimestamp": now,
+            }
+        else:
+            event = {
+                "apiVersion": "v1",
+                "kind": "Event",
+                "metadata": {"name": f"{meta.name}.{slot}", "namespace": meta.namespace},
+                "involvedObject": {
+                    "apiVersion": "v1",
+                    "kind": "Pod",
+                    "namespace": meta.namespace,
+                    "name": meta.name,
+                    "uid": meta.uid,
+                    **({"fieldPath": field} if field else {}),
+                },
+                "type": kind,
+                "reason": reason,
+                "message": message,
+                "source": {"component": "edged", "host": self._node},
+                "reportingComponent": "edged",
+                "reportingInstance": self._node,
+                "firstTimestamp": now,
+                "lastTimestamp": now,
+                "count": 1,
+            }
+        self._repeated[slot] = event
+        self._repeated.move_to_end(slot)
+        while len(self._repeated) > MAX_REPEATED:
+            self._repeated.popitem(last=False)
+        self._events[slot] = event
+        while len(self._events) > MAX_EVENTS:
+            self._events.popitem(last=False)
+            self.events_dropped += 1
+        self._news.set()
+
+    async def run(self, fabric: "Fabric") -> None:
+        """Publish what waits until cancelled."""
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            while self._statuses or self._events:
+                await self._publish_some(fabric)
+
+    async def alive(self, fabric: "Fabric", interval_seconds: float) -> None:
+        """Say every so often that the node is alive, until cancelled.
+
+        A sign of life that cannot leave at once is worth nothing, so it expires.
+        """
+        while True:
+            try:
+                await fabric.publish(
+                    Envelope(
+                        type=kinds.NODE_ALIVE,
+                        source=self._source,
+                        data={"interval_seconds": interval_seconds},
+                    ),
+                    exchange=t.UP,
+                    routing_key=str(Address(self._node, MessageClass.STATE, ("alive",))),
+                    expires_after=timedelta(seconds=interval_seconds),
+                )
+            except UnavailableError as exc:
+                log.info("heartbeat_missed", reason=str(exc))
+            await asyncio.sleep(interval_seconds)
+
+    def _put(self, key: ObjectKey, data: JsonObject) -> None:
+        self._sequence += 1
+        data["observed"] = [self._incarnation, self._sequence]
+        self._statuses[key] = data
+        self._news.set()
+
+    async def _publish_some(self, fabric: "Fabric") -> None:
+        """Publish everything that waits now, side by side; what fails waits on."""
+        statuses, self._statuses = self._statuses, OrderedDict()
+        events, self._events = self._events, OrderedDict()
+        async with asyncio.TaskGroup() as tasks:
+            for key, data in statuses.items():
+                tasks.create_task(self._publish_status(fabric, key, data))
+            for event in events.values():
+                tasks.create_task(self._publish_event(fabric, event))
+
+    async def _publish_status(self, fabric: "Fabric", key: ObjectKey, data: JsonObject) -> None:
+        async for _ in backoff(first_seconds=0.2, most_seconds=5):
+            if key in self._statuses:
+                return  # something newer waits
+            try:
+                await fabric.publish(
+                    Envelope(
+                        type=kinds.STATUS_REPORTED,
+                        source=self._source,
+                        subject=str(key),
+                        data=data,
+                    ),
+                    exchange=t.UP,
+                    routing_key=str(Address.of_object(self._node, key)),
+                )
+            except UnavailableError as exc:
+                log.info("status_waits", object=str(key), reason=str(exc))
+            else:
+                return
+
+    async def _publish_event(self, fabric: "Fabric", event: JsonObject) -> None:
+        involved = event["involvedObject"]
+        key = ObjectKey("pods", involved["namespace"], involved["name"])
+        address = Address(self._node, MessageClass.EVENT, ("events", key.namespace, key.name))
+        async for _ in backoff(first_seconds=0.2, most_seconds=5):
+            try:
+                await fabric.publish(
+                    Envelope(
+                        type=kinds.EVENT_RECORDED,
+                        source=self._source,
+                        subject=str(key),
+                        data=event,
+                    ),
+                    exchange=t.UP,
+                    routing_key=str(address),
+                )
+            except UnavailableError as exc:
+                log.info("event_waits", object=str(key), reason=str(exc))
+            else:
+                return

@@ -47,7 +47,9 @@ PULL_SECONDS = 3600.0
 STOP_MARGIN_SECONDS = 60.0
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 
-_CONTAINERD_FILTERS = ['topic~="/tasks/(start|exit|oom)",namespace==k8s.io']
+_CONTAINERD_FILTERS = ['topic=="/tasks/exit",namespace==k8s.io']
+_TOLD = {v1.CONTAINER_STOPPED_EVENT, v1.CONTAINER_DELETED_EVENT}
+"""What is done at the caller's own request needs no telling."""
 
 
 class CriRuntime(Runtime):
@@ -198,7 +200,10 @@ class CriRuntime(Runtime):
     async def _cri_events(self) -> AsyncIterator[RuntimeEvent | None]:
         call = self._runtime.GetContainerEvents(v1.GetEventsRequest(), wait_for_ready=True)
         async for event in _after_opening(call):
-            yield None if event is None else RuntimeEvent(event.container_id)
+            if event is None:
+                yield None
+            elif event.container_event_type in _TOLD:
+                yield RuntimeEvent(event.container_id)
 
     async def _containerd_events(self) -> AsyncIterator[RuntimeEvent | None]:
         request = ev.SubscribeRequest(filters=_CONTAINERD_FILTERS)

@@ -212,6 +212,10 @@ class Image:
     tags: Sequence[str]
     digests: Sequence[str]
     size_bytes: int
+    uid: int | None = None
+    """Whom it runs as, if that is a number."""
+    username: str = ""
+    """Whom it runs as, if that is a name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,7 +228,11 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class RuntimeEvent:
-    """Something happened to a container or sandbox; look at it to know what."""
+    """A container or sandbox has ended, or is about to be seen as ended.
+
+    The runtime tells it as soon as the process is gone; it may take some milliseconds more until
+    the runtime itself lists it so.
+    """
 
     container_id: str
 

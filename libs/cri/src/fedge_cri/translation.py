@@ -202,4 +202,6 @@ def image(message: Any) -> Image:
         tags=list(message.repo_tags),
         digests=list(message.repo_digests),
         size_bytes=message.size,
+        uid=message.uid.value if message.HasField("uid") else None,
+        username=message.username,
     )

@@ -31,18 +31,23 @@ class ObjectReader:
         async with aiosqlite.connect(f"file:{path}?mode=ro", uri=True) as connection:
             yield cls(connection)
 
-    async def list(self, resource: str) -> list[Change]:
-        """Return the objects of ``resource`` that the node should have, without tombstones."""
+    async def list(self, resource: str, *, with_tombstones: bool = False) -> list[Change]:
+        """Return the objects of ``resource`` that the node should have.
+
+        Args:
+            resource: as in a key.
+            with_tombstones: those too that are gone.
+        """
         rows = await self._connection.execute_fetchall(
             "SELECT namespace, name, decided, revision, body, traceparent FROM objects"
-            " WHERE resource = ? AND body IS NOT NULL",
-            (resource,),
+            " WHERE resource = ? AND (? OR body IS NOT NULL)",
+            (resource, with_tombstones),
         )
         return [
             Change(
                 key=ObjectKey(resource, namespace, name),
                 version=Version(decided, revision),
-                object=msgspec.json.decode(body),
+                object=None if body is None else msgspec.json.decode(body),
                 traceparent=traceparent,
             )
             for namespace, name, decided, revision, body, traceparent in rows

@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from fedge_cri import RuntimeFaultError
-from fedge_edged.plans import unhonoured
 from fedge_edged.pods import Pod, read_pod
 from fedge_edged.specs import POD_NAME, POD_NAMESPACE
+from fedge_edged.unhonoured import unhonoured
 from fedge_edged.worker import PodWorker, Tools
 from fedge_objects import Change, JsonObject, ObjectKey, Version, references
 
@@ -52,6 +52,17 @@ class NodePods:
         self._workers: dict[str, PodWorker] = {}
         self._uids: dict[ObjectKey, str] = {}
         self._relisting = asyncio.Lock()
+        self._in_runtime: frozenset[str] | None = None
+
+    async def look_at_runtime(self) -> None:
+        """Learn which pods the runtime has anything of; the others need no look when they come.
+
+        Raises:
+            RuntimeFaultError: the runtime does not answer.
+        """
+        await self._tools.images.refresh()
+        sandboxes = await self._tools.runtime.list_sandboxes()
+        self._in_runtime = frozenset(each.uid for each in sandboxes)
 
     def apply(self, change: Change) -> None:
         """Take a change of a pod, config map, secret or node."""
@@ -107,9 +118,7 @@ class NodePods:
             except RuntimeFaultError as exc:
                 log.warning("runtime_away", reason=str(exc))
                 return
-        by_uid: dict[str, set[str]] = {}
-        for sandbox in sandboxes:
-            by_uid.setdefault(sandbox.uid, set()).add(sandbox.id)
+        self._in_runtime = frozenset(each.uid for each in sandboxes)
         states = {each.id: each.state for each in containers}
         for uid, worker in list(self._workers.items()):
             observed = worker.observed
@@ -142,6 +151,7 @@ class NodePods:
         old = self._uids.get(key)
         if old is not None and (pod is None or old != pod.metadata.uid):
             self._worker(old).want(None)
+            self._forget(old)
             del self._uids[key]
         if pod is None:
             return
@@ -165,13 +175,17 @@ class NodePods:
     def _worker(self, uid: str) -> PodWorker:
         worker = self._workers.get(uid)
         if worker is None:
-            worker = self._workers[uid] = PodWorker(uid, self._tools)
+            is_new = self._in_runtime is not None and uid not in self._in_runtime
+            worker = self._workers[uid] = PodWorker(uid, self._tools, is_new=is_new)
             task = self._tasks.create_task(worker.run(), name=f"worker {uid}")
-            task.add_done_callback(lambda _: self._ended(uid))
+            task.add_done_callback(lambda _: self._forget(uid))
         return worker
 
-    def _ended(self, uid: str) -> None:
-        """Forget a worker whose pod is gone; one that was deleted but is still there stays told."""
+    def _forget(self, uid: str) -> None:
+        """Drop a worker that is done with a pod that is gone.
+
+        One whose pod was deleted but is still in the cluster stays, to say again that it ended.
+        """
         worker = self._workers.get(uid)
-        if worker is not None and worker.is_gone:
+        if worker is not None and worker.is_gone and worker.is_over:
             del self._workers[uid]

@@ -3,7 +3,6 @@
 https://kubernetes.io/docs/concepts/workloads/pods/init-containers/#detailed-behavior
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from fedge_cri import Container as Running
@@ -143,31 +142,3 @@ def _minutes(seconds: float) -> str:
     """Return a wait as Go prints it: 10s, 1m20s, 5m0s."""
     minutes, rest = divmod(int(seconds), 60)
     return f"{minutes}m{rest}s" if minutes else f"{rest}s"
-
-
-def unhonoured(pod: Pod) -> Iterator[str]:
-    """Yield the paths of fields that are set and that edged does not act on yet."""
-    spec = pod.raw.get("spec") or {}
-    for name in ("ephemeralContainers", "readinessGates", "topologySpreadConstraints"):
-        if spec.get(name):
-            yield f"spec.{name}"
-    for name in ("fsGroup", "seccompProfile", "appArmorProfile", "seLinuxOptions"):
-        if (spec.get("securityContext") or {}).get(name):
-            yield f"spec.securityContext.{name}"
-    if spec.get("activeDeadlineSeconds"):
-        yield "spec.activeDeadlineSeconds"
-    if spec.get("hostAliases"):
-        yield "spec.hostAliases"
-    for kind in ("initContainers", "containers"):
-        for container in spec.get(kind) or ():
-            for name in (
-                "livenessProbe",
-                "readinessProbe",
-                "startupProbe",
-                "lifecycle",
-                "volumeDevices",
-            ):
-                if container.get(name):
-                    yield f"spec.{kind}{{{container['name']}}}.{name}"
-            if kind == "initContainers" and container.get("restartPolicy"):
-                yield f"spec.{kind}{{{container['name']}}}.restartPolicy"

@@ -32,7 +32,7 @@ log = structlog.stdlib.get_logger("fedge.edged")
 
 STORE_NAME = "meta.db"
 RESOURCES_BEFORE_PODS = ("configmaps", "secrets", "nodes")
-NODE_LOOK_SECONDS = 10.0
+NODE_LOOK_SECONDS = 30.0
 
 
 class _SystemClock:
@@ -81,7 +81,7 @@ class _Edged:
         try:
             async with ObjectReader.opened(self.store_path) as reader:
                 for resource in (*RESOURCES_BEFORE_PODS, "pods"):
-                    for change in await reader.list(resource):
+                    for change in await reader.list(resource, with_tombstones=True):
                         self.pods.apply(change)
         except FileNotFoundError:
             log.info("store_not_there_yet", path=str(self.store_path))
@@ -148,7 +148,7 @@ async def run(settings: EdgedSettings, ready: Ready) -> None:
         asyncio.TaskGroup() as tasks,
     ):
         edged = _Edged(settings, runtime, tasks)
-        await _answering(edged.images.refresh)
+        await _answering(edged.pods.look_at_runtime)
         await edged.read_store()
         tasks.create_task(
             edged.pods.follow_runtime(

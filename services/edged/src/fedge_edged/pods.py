@@ -121,6 +121,7 @@ class SecurityContext(_View, frozen=True):
     allow_privilege_escalation: bool | None = None
     run_as_user: int | None = None
     run_as_group: int | None = None
+    run_as_non_root: bool | None = None
     capabilities: Capabilities = Capabilities()
 
 
@@ -129,6 +130,7 @@ class PodSecurityContext(_View, frozen=True):
 
     run_as_user: int | None = None
     run_as_group: int | None = None
+    run_as_non_root: bool | None = None
     supplemental_groups: list[int] = []
     sysctls: list[dict[str, str]] = []
 
@@ -201,6 +203,7 @@ class Projection(_View, frozen=True):
     config_map: ConfigMapSource | None = None
     secret: SecretSource | None = None
     downward_api: DownwardSource | None = msgspec.field(name="downwardAPI", default=None)
+    service_account_token: JsonObject | None = None
 
 
 class ProjectedSource(_View, frozen=True):

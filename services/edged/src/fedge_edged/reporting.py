@@ -57,8 +57,8 @@ class Reporting:
     def event(self, pod: Pod, kind: str, reason: str, message: str, *, field: str = "") -> None:
         """See ``fedge_edged.ports.Reporter``."""
         meta = pod.metadata
-        digest = hashlib.sha256("\0".join((meta.uid, kind, reason, message, field)).encode())
-        slot = digest.hexdigest()[:16]
+        said = f"{meta.uid} {kind} {reason} {field} {message}"
+        slot = hashlib.sha256(said.encode()).hexdigest()[:16]
         now = from_seconds(self._clock.now())
         repeated = self._repeated.get(slot)
         if repeated is not None:

@@ -8,12 +8,18 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+import structlog
+
 from fedge_cri import ContainerSpec, Dns, Mount, PortMapping, SandboxSpec, Security
 from fedge_edged.environment import Environment, expand
 from fedge_edged.errors import ConfigError
 from fedge_edged.limits import resources_of
 from fedge_edged.pods import Container, Pod
 from fedge_edged.volumes import mount_source
+
+log = structlog.stdlib.get_logger("fedge.edged")
+
+_CGROUPS = Path("/sys/fs/cgroup")
 
 POD_NAME = "io.kubernetes.pod.name"
 POD_NAMESPACE = "io.kubernetes.pod.namespace"
@@ -42,6 +48,19 @@ class Specs:
     def log_folder(self, namespace: str, name: str, uid: str) -> Path:
         """Return the folder of a pod's logs."""
         return self._log_dir / f"{namespace}_{name}_{uid}"
+
+    def remove_cgroup(self, uid: str) -> None:
+        """Remove the cgroups of a pod that is gone; the runtime leaves the pod's own behind."""
+        if not self._cgroup_parent:
+            return
+        for root in (_CGROUPS, *_CGROUPS.glob("*/")):
+            cgroup = root / self._cgroup_parent.strip("/") / f"pod{uid}"
+            if not cgroup.is_dir():
+                continue
+            try:
+                cgroup.rmdir()
+            except OSError as exc:
+                log.info("cgroup_stays", cgroup=str(cgroup), reason=str(exc))
 
     def sandbox(self, pod: Pod, attempt: int) -> SandboxSpec:
         """Return the sandbox that the pod wants."""
@@ -135,6 +154,12 @@ class Specs:
             resources=resources_of(pod, container, memory_bytes=self._memory_bytes),
             security=_security(pod, container),
         )
+
+
+def must_not_be_root(pod: Pod, container: Container) -> bool:
+    """Whether the container's ``runAsNonRoot``, or else the pod's, is set."""
+    own, shared = container.security_context.run_as_non_root, pod.spec.security_context
+    return bool(shared.run_as_non_root if own is None else own)
 
 
 def spec_hash(container: Container) -> str:

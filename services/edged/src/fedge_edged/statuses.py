@@ -36,6 +36,7 @@ class Situation:
         now: the time.
         waiting: per container that waits, why.
         previous: the status last computed; transition times are kept from it.
+        runtime: name of the runtime, which container ids begin with.
     """
 
     host_ip: str
@@ -43,6 +44,7 @@ class Situation:
     now: float
     waiting: Mapping[str, Waiting] = field(default_factory=dict)
     previous: JsonObject | None = None
+    runtime: str = "containerd"
 
 
 def compute(pod: Pod, observed: Observed, situation: Situation) -> JsonObject:
@@ -102,13 +104,13 @@ def _container_status(
         "lastState": {},
     }
     if newest is not None:
-        status["containerID"] = f"containerd://{newest.id}"
+        status["containerID"] = f"{situation.runtime}://{newest.id}"
     if newest is not None and known is not None and known.state is ContainerState.RUNNING:
         status["state"] = {"running": {"startedAt": from_nanoseconds(known.started_at)}}
         status["started"] = True
         status["ready"] = not init
     elif newest is not None and known is not None and known.state is ContainerState.EXITED:
-        ended = _terminated(known)
+        ended = _terminated(known, situation.runtime)
         if waiting is not None:
             status["state"] = _waiting(waiting)
             status["lastState"] = {"terminated": ended}
@@ -120,7 +122,7 @@ def _container_status(
     previous = attempts[1] if len(attempts) > 1 else None
     last = observed.statuses.get(previous.id) if previous else None
     if not status["lastState"] and last is not None and last.state is ContainerState.EXITED:
-        status["lastState"] = {"terminated": _terminated(last)}
+        status["lastState"] = {"terminated": _terminated(last, situation.runtime)}
     return status
 
 
@@ -137,13 +139,13 @@ def _waiting(waiting: Waiting) -> JsonObject:
     return {"waiting": shown}
 
 
-def _terminated(status: ContainerStatus) -> JsonObject:
+def _terminated(status: ContainerStatus, runtime: str) -> JsonObject:
     shown: JsonObject = {
         "exitCode": status.exit_code,
         "reason": status.reason or ("Completed" if status.exit_code == 0 else "Error"),
         "startedAt": from_nanoseconds(status.started_at),
         "finishedAt": from_nanoseconds(status.finished_at),
-        "containerID": f"containerd://{status.id}",
+        "containerID": f"{runtime}://{status.id}",
     }
     if status.message:
         shown["message"] = status.message

@@ -104,7 +104,8 @@ class Volumes:
                 files |= self._secret(pod, source.secret, mode)
             elif source.downward_api is not None:
                 files |= _downward(pod, source.downward_api, mode, facts)
-            else:
+            elif source.service_account_token is None:
+                # a token is not made yet: the pod's first event says so
                 raise MountError(
                     f'volume "{volume.name}" is of a type that this node does not support'
                 )

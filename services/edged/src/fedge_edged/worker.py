@@ -18,6 +18,7 @@ from fedge_cri import (
     AlreadyThereError,
     ContainerState,
     NotFoundError,
+    RefusedError,
     Runtime,
     RuntimeFaultError,
     Sandbox,
@@ -25,14 +26,14 @@ from fedge_cri import (
     UnavailableError,
 )
 from fedge_cri import Container as Running
-from fedge_edged.errors import ImageError, MountError, WaitError
+from fedge_edged.errors import ConfigError, ImageError, MountError, WaitError
 from fedge_edged.images import Images
 from fedge_edged.observed import Observed
 from fedge_edged.plans import Plan, make_plan
 from fedge_edged.pods import Container, Pod
 from fedge_edged.ports import Clock, Reporter
 from fedge_edged.restarts import Backoff
-from fedge_edged.specs import POD_UID, Specs
+from fedge_edged.specs import POD_UID, Specs, must_not_be_root
 from fedge_edged.statuses import Situation, Waiting, compute
 from fedge_edged.volumes import Volumes
 from fedge_objects import JsonObject
@@ -44,6 +45,10 @@ RETRY_MOST_SECONDS = 60.0
 SHOW_WAITING_AFTER_SECONDS = 0.5
 """A pod that starts at once is reported once, when it runs."""
 ORPHAN_GRACE_SECONDS = 2
+SETTLE_FIRST_SECONDS = 0.005
+SETTLE_TRIES = 9
+"""After the end of a container was told, the runtime takes some 50 ms to list it so; from 5 ms
+doubling, nine looks span two and a half seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,12 +63,14 @@ class Tools:
     clock: Clock
     starts: asyncio.Semaphore
     host_ip: str
+    runtime_name: str = "containerd"
 
 
 class PodWorker:
     """The owner of one pod's containers. Nothing else touches them."""
 
-    def __init__(self, uid: str, tools: Tools) -> None:
+    def __init__(self, uid: str, tools: Tools, *, is_new: bool = False) -> None:
+        """Prepare; ``is_new``: the runtime is known to have nothing of this pod."""
         self.uid = uid
         self.observed = Observed()
         self.is_over = False
@@ -72,8 +79,9 @@ class PodWorker:
         self._pod: Pod | None = None
         self._wake = asyncio.Event()
         self._is_gone = False
-        self._must_look = True
+        self._must_look = not is_new
         self._volumes_are_old = False
+        self._unsettled = 0
         self._backoff = Backoff()
         self._waiting: dict[str, Waiting] = {}
         self._status: JsonObject | None = None
@@ -93,13 +101,19 @@ class PodWorker:
 
     def want(self, pod: Pod | None) -> None:
         """Take the newest pod; None: it is gone from the cluster."""
+        was_ending, grace = self._is_ending, self._grace_seconds
         if pod is None:
             self._is_gone = True
         else:
             self._pod = pod
-        if self._is_ending and self._round is not None:
+        sooner = not was_ending or self._grace_seconds < grace
+        if self._is_ending and sooner and self._round is not None:
             self._round.cancel()  # whatever it waits for is not wanted any more
         self.wake()
+
+    @property
+    def _grace_seconds(self) -> int:
+        return self._pod.grace_seconds if self._pod is not None else ORPHAN_GRACE_SECONDS
 
     @property
     def _is_ending(self) -> bool:
@@ -185,6 +199,9 @@ class PodWorker:
             self._must_look = True
             return self._retry_in()
         self._retries = 0
+        if self.observed.stale:
+            soon = SETTLE_FIRST_SECONDS * 2.0**self._unsettled
+            return soon if wait is None else min(wait, soon)
         return wait
 
     @property
@@ -199,7 +216,7 @@ class PodWorker:
     async def _look(self) -> None:
         """Bring the view of the runtime up to date, as far as anything may have changed."""
         runtime, observed = self._tools.runtime, self.observed
-        stale = observed.stale
+        stale = set(observed.stale)
         if self._must_look or stale & observed.sandboxes.keys():
             sandboxes = await runtime.list_sandboxes()
             containers = await runtime.list_containers()
@@ -214,10 +231,22 @@ class PodWorker:
             if each.id not in observed.statuses and each.state is not ContainerState.CREATED
         }:
             await self._look_at(container_id)
-        observed.stale = set()
+        self._settle(stale)
         sandbox = observed.newest_sandbox
         if sandbox is not None and sandbox.is_ready and not observed.ips:
             observed.ips = tuple(await runtime.sandbox_ips(sandbox.id))
+
+    def _settle(self, stale: set[str]) -> None:
+        """Keep as stale what is said to have ended and does not show it yet."""
+        observed = self.observed
+        alive = {each.id for each in observed.running()} | {
+            each.id for each in observed.sandboxes.values() if each.is_ready
+        }
+        self._unsettled = self._unsettled + 1 if stale & alive else 0
+        if self._unsettled > SETTLE_TRIES:
+            self._unsettled = 0
+            alive = set()
+        observed.stale = (observed.stale - stale) | (stale & alive)
 
     async def _look_at(self, container_id: str) -> None:
         try:
@@ -262,20 +291,32 @@ class PodWorker:
     async def _start_all(self, pod: Pod, plan: Plan) -> None:
         facts = self._facts()
         volumes = await self._volumes(pod, facts)
+        self._volumes_are_old = False
         images: dict[str, str] = {}
+        failure: WaitError | RuntimeFaultError | None = None
         for container in plan.start:
-            # before the sandbox: a pod whose image cannot be had holds no address
-            images[container.name] = await self._image(pod, container)
-        async with self._tools.starts:
-            spec = await self._sandbox(pod)
-            facts = self._facts()
-            for made in plan.resume:
-                await self._tools.runtime.start_container(made.id)
-                await self._look_at(made.id)
-            for container in plan.start:
-                await self._start(
-                    pod, container, spec, images[container.name], volumes=volumes, facts=facts
-                )
+            # before the sandbox: a pod whose images cannot be had holds no address
+            try:
+                images[container.name] = await self._image(pod, container)
+            except ImageError as exc:
+                failure = exc
+        if images or plan.resume:
+            async with self._tools.starts:
+                spec = await self._sandbox(pod)
+                facts = self._facts()
+                for made in plan.resume:
+                    await self._tools.runtime.start_container(made.id)
+                    await self._look_at(made.id)
+                for container in plan.start:
+                    if container.name not in images:
+                        continue
+                    image = images[container.name]
+                    try:
+                        await self._start(pod, container, spec, image, volumes=volumes, facts=facts)
+                    except (WaitError, RefusedError) as exc:
+                        failure = exc  # the pod's other containers may well start
+        if failure is not None:
+            raise failure
 
     def _facts(self) -> dict[str, str]:
         """Return the values of the field paths that only the node knows."""
@@ -338,9 +379,8 @@ class PodWorker:
         if sandbox is None:
             raise NotFoundError("the sandbox is gone")
         attempt = newest.attempt + 1 if newest else 0
-        if newest is not None and newest.sandbox_id == sandbox.id:
-            self._backoff.retried(container.name, self._tools.clock.now())
         try:
+            await self._check_user(pod, container, image)
             spec = self._tools.specs.container(
                 pod, container, attempt, image=image, volumes=volumes, facts=facts
             )
@@ -349,6 +389,8 @@ class PodWorker:
             reason = exc.reason if isinstance(exc, WaitError) else "CreateContainerError"
             self._failed(pod, container, reason, exc)
             raise
+        if newest is not None and newest.sandbox_id == sandbox.id:
+            self._backoff.retried(container.name, self._tools.clock.now())
         observed.containers[container_id] = Running(
             id=container_id,
             sandbox_id=sandbox.id,
@@ -370,6 +412,29 @@ class PodWorker:
         await self._look_at(container_id)
         self._event(pod, "Normal", "Started", container.name, f"Started container {container.name}")
         log.info("container_started", pod=self._name, container=container.name, attempt=attempt)
+
+    async def _check_user(self, pod: Pod, container: Container, image: str) -> None:
+        """Make sure that a container that must not run as root does not.
+
+        https://kubernetes.io/docs/tasks/configure-pod-container/security-context/
+        """
+        if not must_not_be_root(pod, container):
+            return
+        own, shared = container.security_context.run_as_user, pod.spec.security_context
+        user = shared.run_as_user if own is None else own
+        name = ""
+        if user is None:
+            found = await self._tools.runtime.find_image(image)
+            user, name = (found.uid, found.username) if found else (None, "")
+        where = f'(pod: "{pod.metadata.name}_{pod.metadata.namespace}({pod.metadata.uid})", '
+        where += f"container: {container.name})"
+        if user is None and name:
+            raise ConfigError(
+                f"container has runAsNonRoot and image has non-numeric user ({name}), "
+                f"cannot verify user is non-root {where}"
+            )
+        if not user:
+            raise ConfigError(f"container has runAsNonRoot and image will run as root {where}")
 
     def _failed(self, pod: Pod, container: Container, reason: str, exc: Exception) -> None:
         if not isinstance(exc, UnavailableError | AlreadyThereError):
@@ -403,7 +468,7 @@ class PodWorker:
     async def _end(self) -> None:
         """Stop and remove everything, then say so."""
         runtime, observed, pod = self._tools.runtime, self.observed, self._pod
-        grace = pod.grace_seconds if pod else ORPHAN_GRACE_SECONDS
+        grace = self._grace_seconds
         running = observed.running()
         for each in running:
             if pod is not None:
@@ -418,6 +483,7 @@ class PodWorker:
             await runtime.stop_sandbox(sandbox_id)
             await runtime.remove_sandbox(sandbox_id)
         await asyncio.to_thread(self._tools.volumes.remove, self.uid)
+        await asyncio.to_thread(self._tools.specs.remove_cgroup, self.uid)
         if pod is not None:
             meta = pod.metadata
             logs = self._tools.specs.log_folder(meta.namespace, meta.name, meta.uid)
@@ -441,6 +507,7 @@ class PodWorker:
                 now=self._tools.clock.now(),
                 waiting=self._waiting,
                 previous=self._status or pod.raw.get("status"),
+                runtime=self._tools.runtime_name,
             ),
         )
         if status != self._status:

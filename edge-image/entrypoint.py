@@ -1,0 +1,228 @@
+# ruff: noqa: INP001 - a program of the image, no package
+"""What runs in the edge's image: a broker, containerd, and the services, in one container.
+
+The services start at once, beside the broker and containerd: pods come back from SQLite as soon as
+containerd answers, whether or not the broker does. When any of the three ends, all end and the
+container with them; whoever started it starts it again, and everything is in ``/var/lib/fedge``.
+
+Environment: ``FEDGE_EDGE_NODE_NAME``, ``FEDGE_LINK_CLOUD`` (``host:port`` of the cloud's broker),
+``FEDGE_LINK_USER``, ``FEDGE_LINK_PASSWORD`` and, for devices, ``FEDGE_LINK_MQTT_PASSWORD`` (user
+``device``). Whatever the services read besides (``FEDGE_TWIN_...``) is passed on.
+"""
+
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fedge_fabric.definitions import User, edge_definitions
+from fedge_local import images
+from fedge_objects import NodeName
+
+SERVICES = ("meta", "edged", "twin")
+RABBITMQ = "/usr/lib/rabbitmq/bin/rabbitmq-server"
+RABBITMQ_CONF = """listeners.tcp.1 = 127.0.0.1:5672
+mqtt.listeners.tcp.1 = 0.0.0.0:1883
+mqtt.allow_anonymous = false
+mqtt.prefetch = 256
+# a device may be away for a month and still find what it has subscribed to
+mqtt.subscription_ttl = 2592000000
+load_definitions = {folder}/definitions.json
+"""
+RABBITMQ_PLUGINS = "[rabbitmq_federation,rabbitmq_mqtt,rabbitmq_shovel].\n"
+CONTAINERD_CONF = """version = 2
+root = "{folder}/root"
+state = "/run/containerd"
+
+[grpc]
+  address = "{socket}"
+
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = "{pause}"
+  restrict_oom_score_adj = true
+
+[plugins."io.containerd.grpc.v1.cri".cni]
+  bin_dir = "/usr/lib/cni"
+  conf_dir = "{folder}/cni"
+"""
+NETWORK = {
+    "cniVersion": "1.0.0",
+    "name": "fedge",
+    "plugins": [
+        {
+            "type": "bridge",
+            "bridge": "fedge0",
+            "isGateway": True,
+            "ipMasq": True,
+            "hairpinMode": True,
+            "ipam": {
+                "type": "host-local",
+                "ranges": [[{"subnet": "10.88.0.0/16"}]],
+                "routes": [{"dst": "0.0.0.0/0"}],
+            },
+        },
+        {"type": "portmap", "capabilities": {"portMappings": True}},
+    ],
+}
+STOP_SECONDS = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """What is to run, and with which environment."""
+
+    data: Path
+    commands: Mapping[str, tuple[list[str], Mapping[str, str]]]
+
+
+def prepare(environment: Mapping[str, str], data: Path, socket: Path) -> Edge:
+    """Write what the broker and containerd read, and return what to start.
+
+    Raises:
+        KeyError: a variable is missing.
+    """
+    node = NodeName(environment["FEDGE_EDGE_NODE_NAME"])
+    admin = User(name="fedge", password=_kept_password(data / "broker-password"))
+    link = User(name=environment["FEDGE_LINK_USER"], password=environment["FEDGE_LINK_PASSWORD"])
+    definitions = edge_definitions(
+        node=node, admin=admin, link=link, cloud=environment["FEDGE_LINK_CLOUD"]
+    )
+    if device_password := environment.get("FEDGE_LINK_MQTT_PASSWORD"):
+        _add_devices(definitions, User(name="device", password=device_password))
+    broker = data / "rabbitmq"
+    _write(broker / "definitions.json", json.dumps(definitions))
+    _write(broker / "rabbitmq.conf", RABBITMQ_CONF.format(folder=broker))
+    _write(broker / "enabled_plugins", RABBITMQ_PLUGINS)
+    containerd = data / "containerd"
+    _write(containerd / "cni" / "10-fedge.conflist", json.dumps(NETWORK))
+    _write(
+        containerd / "config.toml",
+        CONTAINERD_CONF.format(folder=containerd, socket=socket, pause=images.PAUSE.name),
+    )
+    common = {name: value for name, value in environment.items() if "PASSWORD" not in name}
+    return Edge(
+        data=data,
+        commands={
+            "rabbitmq": ([RABBITMQ], {**common, **_rabbitmq_variables(broker)}),
+            "containerd": (["containerd", "--config", f"{containerd}/config.toml"], common),
+            "services": (
+                [sys.executable, "-m", "fedge_service", *SERVICES],
+                {
+                    **common,
+                    "FEDGE_EDGE_DATA_DIR": str(data),
+                    "FEDGE_EDGE_AMQP_URL": f"amqp://{admin.name}:{admin.password}@127.0.0.1:5672/",
+                    "FEDGE_EDGED_CRI_SOCKET": str(socket),
+                    "FEDGE_TWIN_MQTT_URL": f"mqtt://{admin.name}:{admin.password}@127.0.0.1:1883",
+                },
+            ),
+        },
+    )
+
+
+def _add_devices(definitions: dict[str, Any], device: User) -> None:
+    """Let devices speak MQTT and nothing else."""
+    own = r"^(mqtt-subscription-.*|amq\.topic)$"
+    definitions["users"].append(
+        {"name": device.name, "password": device.password, "tags": "", "limits": {}}
+    )
+    definitions["permissions"].append(
+        {"user": device.name, "vhost": "/", "configure": own, "write": own, "read": own}
+    )
+
+
+def _rabbitmq_variables(folder: Path) -> dict[str, str]:
+    return {
+        "HOME": str(folder),
+        "RABBITMQ_NODENAME": "rabbit@localhost",
+        "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq"),
+        "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "enabled_plugins"),
+        "RABBITMQ_MNESIA_BASE": str(folder / "data"),
+        "RABBITMQ_LOGS": "-",
+        "ERL_EPMD_ADDRESS": "127.0.0.1",
+        # one scheduler: a third of the memory, and enough for a gateway
+        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 1:1",
+    }
+
+
+def _kept_password(path: Path) -> str:
+    """Return the password of the services at their own broker, made once."""
+    if not path.exists():
+        _write(path, secrets.token_urlsafe(24))
+    return path.read_text()
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch(mode=0o600)
+    path.write_text(text)
+
+
+def _import_pause_image(edge: Edge, socket: Path) -> None:
+    """Give containerd the image of the pods' sandboxes, which no registry is asked for."""
+    archive = edge.data / "containerd" / "pause.tar"
+    archive.write_bytes(images.build(images.PAUSE).archive)
+    deadline = time.monotonic() + 60
+    while not socket.exists():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"containerd did not make its socket {socket} within 60 s")
+        time.sleep(0.05)
+    subprocess.run(
+        ["ctr", "--address", str(socket), "--namespace", "k8s.io", "images", "import", archive],
+        check=True,
+        stdout=subprocess.DEVNULL,
+        timeout=60,
+    )
+
+
+def main() -> int:
+    """Run until one of the programs ends or the container is stopped."""
+    socket = Path("/run/containerd/containerd.sock")
+    try:
+        edge = prepare(os.environ, Path("/var/lib/fedge"), socket)
+    except KeyError as exc:
+        sys.stderr.write(f"set {exc.args[0]}: see edge-image/README.md\n")
+        return 2
+    socket.unlink(missing_ok=True)
+    running = {
+        name: subprocess.Popen(command, env=dict(variables))
+        for name, (command, variables) in edge.commands.items()
+    }
+
+    asked_to_stop = False
+
+    def stop(*_: object) -> None:
+        nonlocal asked_to_stop
+        asked_to_stop = True
+        _terminate(running)
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    _import_pause_image(edge, socket)
+    names = {process.pid: name for name, process in running.items()}
+    ended = os.wait()[0]
+    while ended not in names:  # an orphan that came to us
+        ended = os.wait()[0]
+    sys.stderr.write(f"{names[ended]} has ended, so does the edge\n")
+    _terminate(running)
+    for process in running.values():
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+    return 0 if asked_to_stop else 1
+
+
+def _terminate(running: Mapping[str, "subprocess.Popen[bytes]"]) -> None:
+    for process in running.values():
+        process.terminate()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -164,7 +164,8 @@ def apply(
     merged: JsonObject = copy.deepcopy(_merge(live, wanted, shape))
     before = set(_parse(mine.get("fieldsV1") or {}, ())) if mine is not None else set()
     kept = owned.union(*(paths for _, paths in others))
-    for path in sorted(before - owned, key=len, reverse=True):
+    # A list's item goes before its fields: without its keys it could not be found.
+    for path in sorted(before - owned, key=len):
         if not any(other[: len(path)] == path for other in kept):
             _remove(merged, path)
     record: JsonObject = {

@@ -5,7 +5,7 @@ from urllib.parse import quote, urlencode
 
 import httpx
 
-from fedge_apiserver.errors import ApiError, bad_request, unavailable
+from fedge_apiserver.errors import ApiError, bad_request
 from fedge_apiserver.http._messages import Request
 from fedge_apiserver.registry import Registry
 from fedge_apiserver.resources import PODS
@@ -53,7 +53,7 @@ class Logs:
                 "yet"
             )
         if self._hub_url is None:
-            raise unavailable(
+            raise _no_way(
                 "this API server knows no hub, so there is no way to the node's logs: set "
                 "FEDGE_APISERVER_HUB_URL and start it again"
             )
@@ -76,7 +76,7 @@ class Logs:
                     await request.send_piece(piece)
                 await request.send_piece(b"", is_last=True)
         except httpx.TransportError as exc:
-            raise unavailable(
+            raise _no_way(
                 f"the hub at {self._hub_url} cannot be reached for the log of {namespace}/{name}: "
                 f"{type(exc).__name__} {exc}; check that it runs (fedge run hub)"
             ) from exc
@@ -103,6 +103,11 @@ def _container(pod: JsonObject, wanted: str) -> str:
     return str(names[0])
 
 
+def _no_way(message: str) -> ApiError:
+    # Without Retry-After: with it kubectl tries for ten seconds before it shows the message.
+    return ApiError(503, "ServiceUnavailable", message)
+
+
 def _refusal(code: int, reason: str) -> ApiError:
     match code:
         case 400:
@@ -110,6 +115,6 @@ def _refusal(code: int, reason: str) -> ApiError:
         case 404:
             return ApiError(404, "NotFound", reason)
         case 503 | 504:
-            return unavailable(reason)
+            return _no_way(reason)
         case _:
             return ApiError(500, "InternalError", f"the hub answered {code}: {reason}")

@@ -1,0 +1,167 @@
+"""The real kubectl against the server."""
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Kubectl = Callable[..., "subprocess.CompletedProcess[str]"]
+
+MANIFEST = """
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: hello}
+data: {greeting: hi}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: hello}
+data: {password: czNjcmV0}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: hello, labels: {app: hello}}
+spec:
+  nodeName: edge-1
+  containers:
+  - name: main
+    image: busybox:1.36
+    env: [{name: A, value: b}]
+    ports: [{containerPort: 80}]
+  volumes: [{name: config, configMap: {name: hello}}]
+"""
+
+
+@pytest.fixture
+def kubectl(kubeconfig: Path, namespace: str, tmp_path: Path) -> Kubectl:
+    """Runs kubectl in the test's namespace; ``text`` is its standard input."""
+
+    def run(*arguments: str, text: str = "", code: int = 0) -> "subprocess.CompletedProcess[str]":
+        done = subprocess.run(
+            ["kubectl", f"--kubeconfig={kubeconfig}", f"--namespace={namespace}", *arguments],
+            input=text,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+            env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin:/usr/local/bin"},
+        )
+        assert done.returncode == code, (arguments, done.stdout, done.stderr)
+        return done
+
+    return run
+
+
+def test_apply_creates_then_finds_nothing_to_change(kubectl: Kubectl) -> None:
+    first = kubectl("apply", "-f", "-", text=MANIFEST).stdout
+    assert first.splitlines() == [
+        "configmap/hello created",
+        "secret/hello created",
+        "pod/hello created",
+    ]
+    second = kubectl("apply", "-f", "-", text=MANIFEST).stdout
+    assert {line.split()[-1] for line in second.splitlines()} == {"unchanged"}
+    third = kubectl("apply", "-f", "-", text=MANIFEST.replace("hi}", "ho}")).stdout
+    assert third.splitlines()[0] == "configmap/hello configured"
+
+
+def test_apply_says_which_field_is_wrong(kubectl: Kubectl) -> None:
+    text = MANIFEST.replace("env:", "enf:")
+    done = kubectl("apply", "-f", "-", text=text, code=1)
+    assert 'strict decoding error: unknown field "spec.containers[0].enf"' in done.stderr
+
+
+def test_get_shows_the_usual_columns(kubectl: Kubectl) -> None:
+    kubectl("apply", "-f", "-", text=MANIFEST)
+    head, row = kubectl("get", "pods", "-o", "wide").stdout.splitlines()
+    assert head.split()[:7] == ["NAME", "READY", "STATUS", "RESTARTS", "AGE", "IP", "NODE"]
+    assert row.split()[:4] == ["hello", "0/1", "Pending", "0"]
+    assert row.split()[6] == "edge-1"
+    assert kubectl("get", "pod/hello", "-o", "jsonpath={.spec.nodeName}").stdout == "edge-1"
+    assert "hello" in kubectl("get", "cm,secret").stdout
+    assert kubectl("get", "pods", "-l", "app=other").stderr.startswith("No resources found")
+
+
+def test_get_watch_prints_changes(kubectl: Kubectl, kubeconfig: Path, namespace: str) -> None:
+    kubectl("apply", "-f", "-", text=MANIFEST)
+    command = ["kubectl", f"--kubeconfig={kubeconfig}", f"-n={namespace}", "get", "pods", "-w"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watching:
+        assert watching.stdout is not None
+        try:
+            assert watching.stdout.readline().startswith("NAME")
+            assert watching.stdout.readline().split()[2] == "Pending"
+            kubectl("delete", "pod", "hello", "--wait=false")
+            assert watching.stdout.readline().split()[2] == "Terminating"
+        finally:
+            watching.terminate()
+
+
+def test_describe_tells_of_the_pod_and_its_events(kubectl: Kubectl) -> None:
+    kubectl("apply", "-f", "-", text=MANIFEST)
+    text = kubectl("describe", "pod", "hello").stdout
+    assert "busybox:1.36" in text
+    assert "QoS Class:" in text
+    assert "Events:" in text
+
+
+def test_patch_label_annotate_and_edit(kubectl: Kubectl) -> None:
+    kubectl("apply", "-f", "-", text=MANIFEST)
+    kubectl("patch", "cm", "hello", "-p", '{"data":{"more":"1"}}')
+    kubectl("label", "cm", "hello", "tier=front")
+    kubectl("annotate", "cm", "hello", "note=x")
+    value = json.loads(kubectl("get", "cm", "hello", "-o", "json").stdout)
+    assert value["data"] == {"greeting": "hi", "more": "1"}
+    assert value["metadata"]["labels"] == {"tier": "front"}
+    assert value["metadata"]["annotations"]["note"] == "x"
+    kubectl("label", "cm", "hello", "tier-")
+    value = json.loads(kubectl("get", "cm", "hello", "-o", "json").stdout)
+    assert "labels" not in value["metadata"]
+
+
+def test_create_makes_objects_from_arguments(kubectl: Kubectl) -> None:
+    kubectl("create", "configmap", "made", "--from-literal=a=b")
+    kubectl("create", "secret", "generic", "made", "--from-literal=a=b")
+    kubectl("create", "serviceaccount", "made")
+    assert kubectl("get", "secret", "made", "-o", "jsonpath={.data.a}").stdout == "Yg=="
+    done = kubectl("create", "configmap", "made", code=1)
+    assert 'configmaps "made" already exists' in done.stderr
+
+
+def test_delete_forces_a_bound_pod_away(kubectl: Kubectl) -> None:
+    kubectl("apply", "-f", "-", text=MANIFEST)
+    kubectl("delete", "pod", "hello", "--grace-period=0", "--force")
+    assert 'pods "hello" not found' in kubectl("get", "pod", "hello", code=1).stderr
+
+
+def test_server_side_apply_reports_conflicts(kubectl: Kubectl) -> None:
+    kubectl("apply", "--server-side", "-f", "-", text=MANIFEST)
+    other = MANIFEST.replace("hi}", "ho}")
+    done = kubectl(
+        "apply", "--server-side", "--field-manager=bob", "-f", "-", text=other, code=1
+    )
+    assert 'conflict with "kubectl": .data.greeting' in done.stderr
+    kubectl(
+        "apply", "--server-side", "--field-manager=bob", "--force-conflicts", "-f", "-", text=other
+    )
+    assert kubectl("get", "cm", "hello", "-o", "jsonpath={.data.greeting}").stdout == "ho"
+
+
+def test_api_resources_explain_and_can_i(kubectl: Kubectl) -> None:
+    names = kubectl("api-resources", "-o", "name").stdout.splitlines()
+    assert {"pods", "nodes", "leases.coordination.k8s.io"} <= set(names)
+    assert "nodeName" in kubectl("explain", "pod.spec").stdout
+    assert kubectl("auth", "can-i", "get", "pods").stdout.strip() == "yes"
+
+
+def test_invalid_pod_is_phrased_as_kubectl_users_know(kubectl: Kubectl) -> None:
+    text = "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec: {containers: [{name: main}]}\n"
+    done = kubectl("create", "-f", "-", text=text, code=1)
+    assert 'The Pod "p" is invalid: spec.containers[0].image: Required value' in done.stderr
+
+
+def test_logs_without_a_hub_say_the_remedy(kubectl: Kubectl) -> None:
+    kubectl("apply", "-f", "-", text=MANIFEST)
+    done = kubectl("logs", "hello", code=1)
+    assert "FEDGE_APISERVER_HUB_URL" in done.stderr

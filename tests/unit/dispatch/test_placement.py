@@ -1,0 +1,175 @@
+"""Placement: whatever happens in the cluster, each node ends with exactly what concerns it."""
+
+from dataclasses import dataclass, field
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from fedge_dispatch import Complete, Decision, Placement
+from fedge_objects import Change, JsonObject, NodeName, ObjectKey, Version, references
+
+LEADING, FOLLOWING = ("pods",), ("configmaps",)
+NODES = (NodeName("a"), NodeName("b"))
+PODS = ("p", "q")
+MAPS = ("m", "n")
+
+
+def pod(name: str, node: str | None, needs: frozenset[str], revision: int) -> JsonObject:
+    return {
+        "metadata": {"name": name, "namespace": "d", "resourceVersion": str(revision)},
+        "spec": {
+            "nodeName": node,
+            "serviceAccountName": "none",
+            "volumes": [{"name": each, "configMap": {"name": each}} for each in sorted(needs)],
+            "containers": [],
+        },
+    }
+
+
+def config_map(name: str, revision: int) -> JsonObject:
+    return {"metadata": {"name": name, "namespace": "d", "resourceVersion": str(revision)}}
+
+
+def put(placement: Placement, obj: JsonObject, *, decided: int | None = None) -> list[Decision]:
+    kind = "pods" if "spec" in obj else "configmaps"
+    key = ObjectKey(kind, "d", obj["metadata"]["name"])
+    node = obj["spec"]["nodeName"] if kind == "pods" else None
+    needs = (
+        frozenset(each for each in references(obj) if each.resource == "configmaps")
+        if kind == "pods"
+        else frozenset()
+    )
+    revision = int(obj["metadata"]["resourceVersion"])
+    return placement.put(
+        key, obj, revision, node=NodeName(node) if node else None, needs=needs, decided=decided
+    )
+
+
+@dataclass
+class Holder:
+    """What one node would hold: newest version wins, a complete list removes what it lacks."""
+
+    held: dict[ObjectKey, Change] = field(default_factory=dict)
+
+    def take(self, news: Decision | Complete) -> None:
+        if isinstance(news, Decision):
+            self._take(news.change)
+            return
+        for key, change in list(self.held.items()):
+            if (
+                key.resource == news.resource
+                and key not in news.keys
+                and change.version.decided <= news.revision
+            ):
+                gone = Version(news.revision, news.revision)
+                self._take(Change(key=key, version=gone, object=None))
+
+    def _take(self, change: Change) -> None:
+        known = self.held.get(change.key)
+        if known is None or change.version > known.version:
+            self.held[change.key] = change
+
+    def present(self) -> dict[ObjectKey, JsonObject]:
+        return {key: each.object for key, each in self.held.items() if each.object is not None}
+
+
+class Cluster(RuleBasedStateMachine):
+    """A cluster that changes, one controller that is restarted now and then, late messages."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.revision = 10
+        self.objects: dict[tuple[str, str], JsonObject] = {}
+        self.holders = {node: Holder() for node in NODES}
+        self.late: list[Decision | Complete] = []
+        self.start()
+
+    def start(self) -> None:
+        self.placement = Placement(LEADING, FOLLOWING)
+        for kind in ("configmaps", "pods"):
+            for (of, _), obj in self.objects.items():
+                if of == kind:
+                    self.tell(put(self.placement, obj, decided=self.revision))
+            self.placement.mark_listed(kind, self.revision)
+        for node in NODES:
+            self.tell(list(self.placement.everything(node)))
+
+    def tell(self, news: list[Decision] | list[Decision | Complete]) -> None:
+        for each in news:
+            self.holders[each.node].take(each)
+            self.late.append(each)
+
+    @rule(
+        name=st.sampled_from(PODS),
+        node=st.sampled_from([None, *NODES]),
+        needs=st.frozensets(st.sampled_from(MAPS)),
+    )
+    def put_pod(self, name: str, node: str | None, needs: frozenset[str]) -> None:
+        self.revision += 1
+        obj = self.objects[("pods", name)] = pod(name, node, needs, self.revision)
+        self.tell(put(self.placement, obj))
+
+    @rule(name=st.sampled_from(MAPS))
+    def put_map(self, name: str) -> None:
+        self.revision += 1
+        obj = self.objects[("configmaps", name)] = config_map(name, self.revision)
+        self.tell(put(self.placement, obj))
+
+    @rule(kind=st.sampled_from(["pods", "configmaps"]), index=st.integers(0, 1))
+    def remove(self, kind: str, index: int) -> None:
+        name = (PODS if kind == "pods" else MAPS)[index]
+        if self.objects.pop((kind, name), None) is not None:
+            self.revision += 1
+            self.tell(self.placement.remove(ObjectKey(kind, "d", name), self.revision))
+
+    @rule()
+    def restart(self) -> None:
+        self.revision += 1
+        self.start()
+
+    @rule(kind=st.sampled_from(["pods", "configmaps"]), index=st.integers(0, 1))
+    def remove_while_away(self, kind: str, index: int) -> None:
+        name = (PODS if kind == "pods" else MAPS)[index]
+        if self.objects.pop((kind, name), None) is not None:
+            self.revision += 1
+            self.start()
+
+    @rule(data=st.data())
+    def repeat_an_old_message(self, data: st.DataObject) -> None:
+        if self.late:
+            news = data.draw(st.sampled_from(self.late))
+            self.holders[news.node].take(news)
+
+    @invariant()
+    def every_node_holds_what_concerns_it(self) -> None:
+        for node, holder in self.holders.items():
+            wanted: dict[ObjectKey, JsonObject] = {}
+            for (kind, name), obj in self.objects.items():
+                if kind == "pods" and obj["spec"]["nodeName"] == node:
+                    wanted[ObjectKey("pods", "d", name)] = obj
+                    for key in references(obj):
+                        found = self.objects.get(("configmaps", key.name))
+                        if key.resource == "configmaps" and found is not None:
+                            wanted[key] = found
+            assert holder.present() == wanted
+
+
+TestCluster = Cluster.TestCase
+TestCluster.settings = settings(max_examples=150, stateful_step_count=25, deadline=None)
+
+
+@given(st.integers(1, 50))
+def test_object_that_was_seen_newer_is_left_alone(revision: int) -> None:
+    placement = Placement(LEADING, FOLLOWING)
+    assert put(placement, pod("p", "a", frozenset(), 60))
+    assert put(placement, pod("p", "b", frozenset(), revision)) == []
+
+
+def test_absence_is_not_told_before_everything_was_listed() -> None:
+    placement = Placement(LEADING, FOLLOWING)
+    put(placement, pod("p", "a", frozenset({"m"}), 5))
+    placement.mark_listed("pods", 5)
+    assert not any(isinstance(each, Complete) for each in placement.everything(NODES[0]))
+    placement.mark_listed("configmaps", 6)
+    assert any(isinstance(each, Complete) for each in placement.everything(NODES[0]))

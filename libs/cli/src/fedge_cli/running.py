@@ -1,6 +1,6 @@
 """``fedge run``: services in this process.
 
-Kept apart from the rest of the command: a gateway that runs its services pays for no table printing.
+Kept apart from the rest: a gateway that runs its services pays for no printing of tables.
 """
 
 import sys

@@ -111,10 +111,11 @@ class Placement:
             old = None
         if node is not None:
             self._leads[key] = _Lead(node, needs)
-            decisions.append(self._decide(node, key, Version(revision, revision), obj))
             before = old.needs if old else frozenset()
             decided = decided or revision
+            # what it needs goes first
             decisions += self._need(node, key, needs - before, decided)
+            decisions.append(self._decide(node, key, Version(revision, revision), obj))
             decisions += self._need_no_more(node, key, before - needs, decided)
         return decisions
 

@@ -45,6 +45,8 @@ RETRY_MOST_SECONDS = 60.0
 SHOW_WAITING_AFTER_SECONDS = 0.5
 """A pod that starts at once is reported once, when it runs."""
 ORPHAN_GRACE_SECONDS = 2
+ARRIVAL_SECONDS = 2.0
+"""How long a pod waits in silence for the config maps and secrets that it names."""
 SETTLE_FIRST_SECONDS = 0.005
 SETTLE_TRIES = 9
 """After the end of a container was told, the runtime takes some 50 ms to list it so; from 5 ms
@@ -334,8 +336,13 @@ class PodWorker:
         try:
             return await asyncio.to_thread(self._tools.volumes.prepare, pod, facts)
         except MountError as exc:
-            self._event(pod, "Warning", "FailedMount", "", str(exc))
+            if not self._may_be_arriving():
+                self._event(pod, "Warning", "FailedMount", "", str(exc))
             raise
+
+    def _may_be_arriving(self) -> bool:
+        """Whether what the pod refers to may still be on its way, as it travels beside the pod."""
+        return self._tools.clock.now() - self._started_at < ARRIVAL_SECONDS
 
     async def _image(self, pod: Pod, container: Container) -> str:
         try:
@@ -437,7 +444,8 @@ class PodWorker:
             raise ConfigError(f"container has runAsNonRoot and image will run as root {where}")
 
     def _failed(self, pod: Pod, container: Container, reason: str, exc: Exception) -> None:
-        if not isinstance(exc, UnavailableError | AlreadyThereError):
+        arriving = isinstance(exc, ConfigError) and self._may_be_arriving()
+        if not arriving and not isinstance(exc, UnavailableError | AlreadyThereError):
             self._waiting[container.name] = Waiting(reason, str(exc))
             self._event(pod, "Warning", "Failed", container.name, f"Error: {exc}")
 

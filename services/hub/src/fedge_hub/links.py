@@ -2,7 +2,15 @@
 
 from typing_extensions import override
 
-from fedge_fabric import Address, Envelope, MessageClass, envelope_of, kinds
+from fedge_fabric import (
+    Address,
+    Envelope,
+    MessageClass,
+    UnavailableError,
+    UnroutableError,
+    envelope_of,
+    kinds,
+)
 from fedge_fabric import topology as t
 from fedge_fabric.fabric import Fabric
 from fedge_hub.ports import CloudLink, Downlink
@@ -44,7 +52,18 @@ class FabricCloudLink(CloudLink):
 
     @override
     async def pass_on(self, routing_key: str, envelope: Envelope) -> None:
-        await self._fabric.publish(envelope, exchange=t.REPORTED, routing_key=routing_key)
+        try:
+            await self._fabric.publish(
+                envelope,
+                exchange=t.REPORTED,
+                routing_key=routing_key,
+                # a heartbeat that nobody hears is worth nothing later
+                mandatory=envelope.type != kinds.NODE_ALIVE,
+            )
+        except UnroutableError as exc:
+            raise UnavailableError(
+                f"no service takes reports at {routing_key!r} yet: is it running?"
+            ) from exc
 
     @override
     async def ask_resync(self, node: NodeName) -> None:

@@ -1,0 +1,315 @@
+"""Twins over a real file, without any broker: merging, answering, telling again."""
+
+import json
+from collections.abc import AsyncIterator, Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fedge_objects import Change, NodeName, ObjectKey, Version
+from fedge_twin.device import DEVICE_MODELS, DEVICES
+from fedge_twin.payloads import Message
+from fedge_twin.store import StoreError, TwinStore
+from fedge_twin.twins import Twins, Word
+
+KEY = ObjectKey(DEVICES, "default", "ac")
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+class Recorder:
+    """Remembers what is told on."""
+
+    def __init__(self) -> None:
+        self.messages: list[tuple[str, Any]] = []
+        self.told: list[ObjectKey] = []
+
+    def to_devices(self, messages: Iterable[Message]) -> None:
+        for message in messages:
+            self.messages.append((message.topic, json.loads(message.payload)))
+
+    def to_cloud(self, keys: Iterable[ObjectKey]) -> None:
+        self.told.extend(keys)
+
+    def on(self, suffix: str) -> list[Any]:
+        return [payload for topic, payload in self.messages if topic.endswith(suffix)]
+
+
+class Edge:
+    """Twins with everything around them."""
+
+    def __init__(self, store: TwinStore) -> None:
+        self.out = Recorder()
+        self.given: Sequence[Change] | None = None
+        self.twins = Twins(
+            node=NodeName("edge-1"),
+            store=store,
+            outlets=self.out,
+            given=self._read,
+            clock=lambda: NOW,
+        )
+        self._revision = 0
+
+    async def _read(self) -> Sequence[Change] | None:
+        return self.given
+
+    async def say(self, what: str, *, device: str = "default/ac", **payload: Any) -> None:
+        body = json.dumps({"event_id": "e", **payload}).encode()
+        await self.twins.hear([Word(f"$hw/events/device/{device}/{what}", body)])
+
+    async def report(self, **values: Any) -> None:
+        twin = {name: {"actual": {"value": value}} for name, value in values.items()}
+        await self.say("twin/update", twin=twin)
+
+    def change(self, wishes: dict[str, Any] | None, *, uid: str = "u", model: str = "") -> Change:
+        self._revision += 1
+        version = Version(self._revision, self._revision)
+        if wishes is None:
+            return Change(key=KEY, version=version, object=None)
+        properties = [
+            {"name": name, **({} if value is None else {"desired": {"value": value}})}
+            for name, value in wishes.items()
+        ]
+        spec: dict[str, Any] = {"properties": properties}
+        if model:
+            spec["deviceModelRef"] = {"name": model}
+        metadata = {"name": "ac", "namespace": "default", "uid": uid}
+        return Change(key=KEY, version=version, object={"metadata": metadata, "spec": spec})
+
+    async def declare(self, **wishes: Any) -> None:
+        await self.twins.take(self.change(wishes))
+
+    async def shown(self) -> dict[str, tuple[str | None, str | None]]:
+        """Return (desired, reported) of each property as the cloud sees them."""
+        data = await self.twins.status(KEY)
+        assert data is not None
+        return {
+            each["propertyName"]: (
+                each.get("observedDesired", {}).get("value"),
+                each.get("reported", {}).get("value"),
+            )
+            for each in data["status"]["twins"]
+        }
+
+
+@pytest.fixture
+async def edge(tmp_path: Path) -> AsyncIterator[Edge]:
+    async with TwinStore.opened(tmp_path / "twin.db") as store:
+        yield Edge(store)
+
+
+def model(**rules: dict[str, Any]) -> Change:
+    properties = [{"name": name, **rule} for name, rule in rules.items()]
+    return Change(
+        key=ObjectKey(DEVICE_MODELS, "default", "m"),
+        version=Version(1, 1),
+        object={"metadata": {"name": "m"}, "spec": {"properties": properties}},
+    )
+
+
+async def test_cloud_wins_when_it_speaks_and_only_then(edge: Edge) -> None:
+    await edge.declare(temp="20", fan="1")
+    await edge.say("twin/update", twin={"temp": {"expected": {"value": "22"}}})
+    assert (await edge.shown())["temp"] == ("22", None)
+    await edge.declare(temp="20", fan="2")
+    assert (await edge.shown())["temp"] == ("22", None)
+    await edge.declare(temp="21", fan="2")
+    assert (await edge.shown())["temp"] == ("21", None)
+    await edge.say("twin/get")
+    got = edge.out.on("get/result")[-1]["twin"]["temp"]
+    assert got["expected_version"] == {"cloud": 2, "edge": 1}
+
+
+async def test_older_and_repeated_changes_do_nothing(edge: Edge) -> None:
+    old, new = edge.change({"temp": "1"}), edge.change({"temp": "2"})
+    await edge.twins.take(new)
+    await edge.twins.take(old)
+    assert (await edge.shown())["temp"][0] == "2"
+    gone = edge.change(None)
+    await edge.twins.take(gone)
+    await edge.twins.take(new)
+    assert await edge.twins.status(KEY) is None
+    assert edge.twins.keys == set()
+
+
+async def test_a_new_device_of_the_same_name_starts_anew(edge: Edge) -> None:
+    await edge.declare(temp="20")
+    await edge.report(temp="18")
+    await edge.twins.take(edge.change({"temp": "20"}, uid="other"))
+    assert await edge.shown() == {"temp": ("20", None)}
+
+
+async def test_property_of_the_device_alone_can_be_deleted_one_of_the_manifest_is_cleared(
+    edge: Edge,
+) -> None:
+    await edge.declare(temp="20")
+    await edge.report(temp="18", extra="x")
+    await edge.say("twin/update", twin={"temp": None, "extra": None})
+    assert await edge.shown() == {"temp": ("20", None)}
+    assert edge.out.on("update/result")[-1]["twin"]["extra"] is None
+    await edge.report(kept="1")
+    await edge.say("twin/update", twin={"kept": {"optional": False}})
+    await edge.say("twin/update", twin={"kept": None})
+    assert edge.out.on("update/result")[-1]["code"] == 400
+
+
+@pytest.mark.parametrize(
+    ("rule", "good", "bad", "reason"),
+    [
+        ({"type": "INT"}, "3", "3.5", "is no int"),
+        ({"type": "INT", "minimum": "1"}, 1, "0", "below the minimum of 1"),
+        ({"type": "FLOAT", "maximum": "2.5"}, "2.5", "2.6", "above the maximum of 2.5"),
+        ({"type": "DOUBLE"}, 1e3, "nan", "is no double"),
+        ({"type": "BOOLEAN"}, True, "yes", "is no boolean"),
+        ({"type": "STRING"}, {"any": ["json", 1]}, None, "is null"),
+    ],
+)
+async def test_values_are_checked_against_the_model(
+    edge: Edge, rule: dict[str, Any], good: Any, bad: Any, reason: str
+) -> None:
+    await edge.twins.take(model(p=rule))
+    await edge.twins.take(edge.change({"p": None}, model="m"))
+    await edge.report(p=good)
+    assert "code" not in edge.out.on("update/result")[-1]
+    before = await edge.shown()
+    await edge.report(p=bad, q="1")
+    answer = edge.out.on("update/result")[-1]
+    assert answer["code"] == 400
+    assert answer["event_id"] == "e"
+    assert "'p'" in answer["reason"]
+    assert reason in answer["reason"]
+    assert await edge.shown() == before
+
+
+async def test_state_and_last_time_online(edge: Edge) -> None:
+    await edge.declare(temp="20")
+    for state, last in [("offline", ""), ("online", "2026-01-02T03:04:05Z"), ("unhealthy", None)]:
+        await edge.say("state/update", state=state)
+        device = edge.out.on("state/update/result")[-1]["device"]
+        assert device["state"] == state
+        assert device["lastOnlineTime"] == (last if last is not None else "2026-01-02T03:04:05Z")
+
+
+async def test_reports_count_up_and_only_changes_are_told(edge: Edge) -> None:
+    await edge.declare(temp="20")
+    first = await edge.twins.status(KEY)
+    edge.out.told.clear()
+    await edge.say("twin/get")
+    assert edge.out.told == []
+    await edge.report(temp="18")
+    assert edge.out.told == [KEY]
+    second = await edge.twins.status(KEY)
+    assert first is not None
+    assert second is not None
+    assert second["observed"] > first["observed"]
+
+
+async def test_one_word_that_breaks_does_not_take_the_others_along(
+    edge: Edge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await edge.declare(temp="20")
+    real = TwinStore.put
+
+    async def put(self: TwinStore, device: Any, before: Any) -> None:
+        if "broken" in device.properties:
+            raise KeyError("a fault of ours")
+        await real(self, device, before)
+
+    monkeypatch.setattr(TwinStore, "put", put)
+    topic = "$hw/events/device/default/ac/twin/update"
+    bodies = [{"twin": {name: {"actual": {"value": "1"}}}} for name in ("a", "broken", "b")]
+    await edge.twins.hear([Word(topic, json.dumps(body).encode()) for body in bodies])
+    assert await edge.shown() == {"temp": ("20", None), "a": (None, "1"), "b": (None, "1")}
+    codes = [answer.get("code") for answer in edge.out.on("update/result")]
+    assert codes == [None, 500, None]
+
+
+async def test_reconciling_drops_what_was_taken_away_meanwhile_and_survives_a_restart(
+    tmp_path: Path,
+) -> None:
+    async with TwinStore.opened(tmp_path / "twin.db") as store:
+        edge = Edge(store)
+        await edge.declare(temp="20")
+        await edge.report(temp="18")
+        before = await edge.twins.status(KEY)
+    async with TwinStore.opened(tmp_path / "twin.db") as store:
+        edge = Edge(store)
+        await edge.twins.reconcile()
+        assert edge.out.told == [KEY]
+        assert await edge.twins.status(KEY) == before
+        edge.given = []
+        await edge.twins.reconcile()
+        assert edge.twins.keys == set()
+        assert edge.out.on("membership/updated")[-1]["removed_devices"][0]["id"] == "default/ac"
+
+
+async def test_a_file_of_a_newer_fedge_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "twin.db"
+    async with TwinStore.opened(path) as store:
+        await store._connection.execute("PRAGMA user_version = 99")
+    with pytest.raises(StoreError, match="version 99"):
+        async with TwinStore.opened(path):
+            pass
+
+
+NAMES = st.sampled_from(["p", "q"])
+VALUES = st.sampled_from(["0", "1", "2"])
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("cloud"), st.dictionaries(NAMES, st.one_of(st.none(), VALUES))),
+        st.tuples(st.just("wish"), st.dictionaries(NAMES, VALUES, min_size=1)),
+        st.tuples(st.just("report"), st.dictionaries(NAMES, VALUES, min_size=1)),
+        st.tuples(st.just("restart"), st.just({})),
+    ),
+    max_size=12,
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(STEPS)
+async def test_twin_is_what_the_rule_says_after_any_steps(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, dict[str, Any]]]
+) -> None:
+    """A plain model of the rule beside the twin: after each step both show the same."""
+    path = tmp_path_factory.mktemp("twin") / "twin.db"
+    manifest: dict[str, Any] = {}
+    desired: dict[str, Any] = {}
+    reported: dict[str, Any] = {}
+    revision = 0
+    async with TwinStore.opened(path) as store:
+        edge = Edge(store)
+        await edge.declare()
+        for step, values in steps:
+            edge.out.messages.clear()
+            match step:
+                case "cloud":
+                    await edge.declare(**values)
+                    for name in manifest.keys() - values.keys():
+                        desired.pop(name, None)
+                        reported.pop(name, None)
+                    desired |= {n: v for n, v in values.items() if manifest.get(n) != v}
+                    manifest = values
+                case "wish":
+                    twin = {name: {"expected": {"value": value}} for name, value in values.items()}
+                    await edge.say("twin/update", twin=twin)
+                    desired.update(values)
+                case "report":
+                    await edge.report(**values)
+                    reported.update(values)
+                case _:
+                    revision = edge._revision
+                    edge = Edge(store)
+                    edge._revision = revision
+                    await edge.twins.reconcile()
+            expected = {
+                name: (desired.get(name), reported.get(name))
+                for name in desired.keys() | reported.keys()
+                if desired.get(name) is not None or reported.get(name) is not None
+            }
+            assert await edge.shown() == expected
+            differs = {n: d for n, (d, r) in expected.items() if d is not None and d != r}
+            deltas = [each["delta"] for each in edge.out.on("update/delta")]
+            assert deltas == ([differs] if differs and step != "restart" else [])

@@ -200,9 +200,7 @@ def test_pod_gets_kubernetes_defaults(api: httpx.Client, namespace: str) -> None
 def test_pod_without_image_is_invalid(api: httpx.Client, namespace: str) -> None:
     body = pod("p", containers=[{"name": "main"}])
     status = refused(api.post(pods(namespace), json=body), 422, "Invalid")
-    assert status["message"] == (
-        'Pod "p" is invalid: spec.containers[0].image: Required value'
-    )
+    assert status["message"] == ('Pod "p" is invalid: spec.containers[0].image: Required value')
     assert status["details"]["causes"] == [
         {
             "reason": "FieldValueRequired",
@@ -222,8 +220,9 @@ def test_pod_spec_is_immutable_but_for_some_fields(api: httpx.Client, namespace:
 def test_wrong_type_is_a_bad_request(api: httpx.Client, namespace: str) -> None:
     body = pod("p", hostNetwork="yes")
     status = refused(api.post(pods(namespace), json=body), 400, "BadRequest")
-    assert 'Pod in version "v1" cannot be handled as a Pod: json: cannot unmarshal string' in (
-        status["message"]
+    assert (
+        'Pod in version "v1" cannot be handled as a Pod: json: cannot unmarshal string'
+        in (status["message"])
     )
     assert "spec.hostNetwork of type bool" in status["message"]
 
@@ -399,9 +398,7 @@ def test_watch_without_a_version_begins_with_what_is_there(
     assert (event["type"], event["object"]["metadata"]["name"]) == ("ADDED", "a")
 
 
-def test_watch_sees_objects_enter_and_leave_its_selector(
-    api: httpx.Client, namespace: str
-) -> None:
+def test_watch_sees_objects_enter_and_leave_its_selector(api: httpx.Client, namespace: str) -> None:
     start = made(api.get(maps(namespace)))["metadata"]["resourceVersion"]
     made(api.post(maps(namespace), json=config_map("a")))
     for value in ("yes", "no"):
@@ -491,7 +488,9 @@ def test_apply_removes_what_is_left_out_and_finds_conflicts(
         body = {**config_map("a"), "data": data}
         del body["metadata"]["labels"]
         query = {"fieldManager": manager, **more}
-        return api.patch(maps(namespace, "a"), content=json.dumps(body), headers=APPLY, params=query)
+        return api.patch(
+            maps(namespace, "a"), content=json.dumps(body), headers=APPLY, params=query
+        )
 
     assert apply("one", {"x": "1", "y": "1"}).status_code == 201
     assert made(apply("one", {"x": "1"}))["data"] == {"x": "1"}
@@ -501,9 +500,7 @@ def test_apply_removes_what_is_left_out_and_finds_conflicts(
     assert made(apply("one", {}))["data"] == {"x": "2"}
 
 
-def test_table_has_the_columns_that_kubectl_users_know(
-    api: httpx.Client, namespace: str
-) -> None:
+def test_table_has_the_columns_that_kubectl_users_know(api: httpx.Client, namespace: str) -> None:
     made(api.post(pods(namespace), json=pod("p")))
     table = made(api.get(pods(namespace), headers=TABLE))
     assert table["kind"] == "Table"

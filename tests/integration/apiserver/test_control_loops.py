@@ -113,9 +113,7 @@ def test_pod_on_a_missing_node_says_so_until_it_comes(api: httpx.Client, namespa
     value = until(api, pods(namespace), "p", lambda p: bool(condition(p, "PodScheduled")))
     assert condition(value, "PodScheduled")["message"] == f'node "{name}" not found'
     make_node(api, name)
-    until(
-        api, pods(namespace), "p", lambda p: condition(p, "PodScheduled").get("status") == "True"
-    )
+    until(api, pods(namespace), "p", lambda p: condition(p, "PodScheduled").get("status") == "True")
     api.delete(f"{NODES}/{name}")
 
 
@@ -123,9 +121,7 @@ def test_silent_node_is_shown_and_tainted_until_it_is_back(
     api: httpx.Client, namespace: str, node: str
 ) -> None:
     make_pod(api, namespace, "p", nodeName=node)
-    value = until(
-        api, NODES, node, lambda n: condition(n, "Ready").get("status") == "Unknown"
-    )
+    value = until(api, NODES, node, lambda n: condition(n, "Ready").get("status") == "Unknown")
     ready = condition(value, "Ready")
     assert ready["reason"] == "NodeStatusUnknown"
     assert ready["message"] == "Kubelet stopped posting node status."

@@ -138,9 +138,7 @@ def test_delete_forces_a_bound_pod_away(kubectl: Kubectl) -> None:
 def test_server_side_apply_reports_conflicts(kubectl: Kubectl) -> None:
     kubectl("apply", "--server-side", "-f", "-", text=MANIFEST)
     other = MANIFEST.replace("hi}", "ho}")
-    done = kubectl(
-        "apply", "--server-side", "--field-manager=bob", "-f", "-", text=other, code=1
-    )
+    done = kubectl("apply", "--server-side", "--field-manager=bob", "-f", "-", text=other, code=1)
     assert 'conflict with "kubectl": .data.greeting' in done.stderr
     kubectl(
         "apply", "--server-side", "--field-manager=bob", "--force-conflicts", "-f", "-", text=other

@@ -122,9 +122,7 @@ def test_unreachable_hub_is_told(tmp_path: Path) -> None:
     try:
         with connect(server.kubeconfig) as client:
             make_pod(client, "default", "main")
-            status = refused(
-                client.get(pods("default", "p") + "/log"), 503, "ServiceUnavailable"
-            )
+            status = refused(client.get(pods("default", "p") + "/log"), 503, "ServiceUnavailable")
     finally:
         server.stop()
     assert f"the hub at {url} cannot be reached" in status["message"]

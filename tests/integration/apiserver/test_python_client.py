@@ -14,14 +14,12 @@ def manifest(name: str) -> client.V1Pod:
         metadata=client.V1ObjectMeta(name=name, labels={"app": "a"}),
         spec=client.V1PodSpec(
             containers=[client.V1Container(name="main", image="busybox:1.36")],
-            node_name="n1",
+            scheduler_name="nobody",
         ),
     )
 
 
-def test_client_creates_reads_patches_watches_and_deletes(
-    kubeconfig: Path, namespace: str
-) -> None:
+def test_client_creates_reads_patches_watches_and_deletes(kubeconfig: Path, namespace: str) -> None:
     config.load_kube_config(config_file=str(kubeconfig))  # type: ignore[no-untyped-call]  # the library's
     with client.ApiClient() as connection:
         core = client.CoreV1Api(connection)

@@ -153,7 +153,7 @@ def _fits(value: Any, schema: dict[str, Any], path: str) -> bool:
     return not found.found
 
 
-def _has_type(value: Any, schema: dict[str, Any]) -> bool:  # noqa: PLR0911 - one per type
+def _has_type(value: Any, schema: dict[str, Any]) -> bool:
     if schema.get("x-kubernetes-int-or-string"):
         return isinstance(value, int | str) and not isinstance(value, bool)
     match schema.get("type"):

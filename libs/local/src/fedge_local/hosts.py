@@ -6,19 +6,23 @@ namespaces: a power cut. What it wrote to its data folder stays, what lay in ``/
 The line to the cloud is a veth pair on the stack's bridge (`fedge_local.network`).
 """
 
+import asyncio
+import ctypes
 import os
 import shutil
+import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fedge_local import cgroups, network
 from fedge_local.commands import environment, program, run
 from fedge_local.errors import NotReadyError
-from fedge_local.processes import Process, children, last_words, spawn
+from fedge_local.processes import CONNECT_SECONDS, Process, children, last_words, spawn
 
 _CNI_STATE = Path("/var/lib/cni")
 _RESOLVER = Path("/etc/resolv.conf")
 _READY_FD = 3
+_CLONE_NEWNET = 0x40000000
 
 # init: prepare what a boot prepares, say so, then collect orphans for ever. ash collects every
 # child there is while it waits for its own.
@@ -153,6 +157,15 @@ class EdgeHost:
             raise NotReadyError(f"{argv[0]} ended at once in {self.name}{last_words(log)}")
         return Process.of(pid)
 
+    async def connect(self, address: str, port: int) -> socket.socket:
+        """Return a connection, made inside the host, to what listens there.
+
+        Raises:
+            NotReadyError: the host is off.
+            OSError: nothing listens there.
+        """
+        return await asyncio.to_thread(_connect, self._init_or_fail().pid, address, port)
+
     async def run(self, *argv: str, timeout_seconds: float = 30.0) -> str:
         """Run a command in the host to its end and return its output."""
         command = [*self._enter(self._init_or_fail()), *argv]
@@ -201,6 +214,29 @@ class EdgeHost:
         self.run_folder.mkdir(parents=True)
         _CNI_STATE.mkdir(parents=True, exist_ok=True)
         cgroups.remove_leftovers(self.cgroup_parent)
+
+
+def _connect(pid: int, address: str, port: int) -> socket.socket:
+    """Connect from the network of ``pid``; a thread has a network namespace of its own.
+
+    A socket stays in the namespace it was made in (https://man7.org/linux/man-pages/man2/setns.2.html).
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    with (
+        Path("/proc/thread-self/ns/net").open("rb") as ours,
+        Path(f"/proc/{pid}/ns/net").open("rb") as its,
+    ):
+        _enter_network(libc, its.fileno())
+        try:
+            return socket.create_connection((address, port), CONNECT_SECONDS)
+        finally:
+            _enter_network(libc, ours.fileno())  # the thread goes back to a pool
+
+
+def _enter_network(libc: ctypes.CDLL, fd: int) -> None:
+    if libc.setns(fd, _CLONE_NEWNET) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"cannot enter a network namespace: {os.strerror(number)}")
 
 
 def _parent_of(process: Process) -> Process | None:

@@ -10,14 +10,17 @@ import contextlib
 import json
 import os
 import signal
+import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol, Self
 
+from fedge_local.commands import run
 from fedge_local.errors import NotReadyError
 
 _LOG_LINES_TOLD = 15
+CONNECT_SECONDS = 2.0
 _ASK_AGAIN_SECONDS = 0.02
 _ZOMBIE = "Z"
 _STAT_STATE, _STAT_PARENT, _STAT_START = 0, 1, 19
@@ -128,6 +131,20 @@ class Place(Protocol):
     async def spawn(self, argv: Sequence[str], *, env: Mapping[str, str], log: Path) -> Process:
         """Start a process that outlives this one, its output appended to ``log``."""
 
+    async def run(self, *argv: str, timeout_seconds: float = 30.0) -> str:
+        """Run a command to its end and return its output.
+
+        Raises:
+            CommandFailedError: it failed or took too long.
+        """
+
+    async def connect(self, address: str, port: int) -> socket.socket:
+        """Return a connection to what listens there in this place.
+
+        Raises:
+            OSError: nothing does.
+        """
+
 
 class Machine:
     """This machine as a place for processes."""
@@ -135,6 +152,14 @@ class Machine:
     async def spawn(self, argv: Sequence[str], *, env: Mapping[str, str], log: Path) -> Process:
         """Start a process that outlives this one, its output appended to ``log``."""
         return spawn(argv, env=env, log=log)
+
+    async def run(self, *argv: str, timeout_seconds: float = 30.0) -> str:
+        """Run a command to its end and return its output."""
+        return await run(argv, timeout_seconds=timeout_seconds)
+
+    async def connect(self, address: str, port: int) -> socket.socket:
+        """Return a connection to what listens there."""
+        return await asyncio.to_thread(socket.create_connection, (address, port), CONNECT_SECONDS)
 
 
 def spawn(

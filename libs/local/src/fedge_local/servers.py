@@ -49,6 +49,8 @@ class Server(abc.ABC):
         if self.is_running:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
+        if self.log.exists():
+            self.log.replace(self.log.with_suffix(".log.1"))
         await self.prepare()
         process = await self._place.spawn(
             self.command(), env=environment(dict(self.variables())), log=self.log

@@ -1,0 +1,48 @@
+"""Our own services as managed processes."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from fedge_local.processes import Place
+from fedge_local.servers import Server
+
+
+class Program(Server):
+    """One Python process that runs one or more services (``fedge run NAME...``)."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        services: Sequence[str],
+        folder: Path,
+        place: Place,
+        settings: Mapping[str, str],
+    ) -> None:
+        super().__init__(name=name, folder=folder, place=place)
+        self._services = tuple(services)
+        self._settings = dict(settings)
+
+    def command(self) -> list[str]:
+        """Return the command, with the Python that runs us."""
+        return [sys.executable, "-m", "fedge_cli", "run", *self._services]
+
+    def variables(self) -> Mapping[str, str]:
+        """Return the settings of its services."""
+        return self._settings
+
+    async def answers(self) -> bool:
+        """Say whether each service has logged that it is ready, since the process was started."""
+        ready = set()
+        for line in self.log.read_text(errors="replace").splitlines():
+            if '"ready"' not in line:
+                continue
+            try:
+                record = json.loads(line)
+            except ValueError:
+                continue  # a line that is being written, or not one of ours
+            if isinstance(record, dict) and record.get("event") == "ready":
+                ready.add(record.get("service"))
+        return ready.issuperset(self._services)

@@ -1,0 +1,204 @@
+"""A RabbitMQ broker of our own: own node name, ports, cookie, data and plugins.
+
+The node is started as a distributed Erlang node from the first moment, with a fixed port instead of
+the port mapper (epmd): no shared daemon, no second Erlang machine started only to start that
+daemon. Its configuration is in Erlang terms, which need no schema to be read. Sources:
+https://www.rabbitmq.com/docs/configure, https://www.erlang.org/doc/apps/erts/erl_cmd.html.
+"""
+
+import asyncio
+import json
+import secrets
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fedge_local.commands import program
+from fedge_local.erlang import Atom, term
+from fedge_local.processes import Place
+from fedge_local.rabbitmq_home import installed, make_home
+from fedge_local.servers import Server
+
+CLOUD_PLUGINS = ("rabbitmq_federation", "rabbitmq_shovel")
+EDGE_PLUGINS = ("rabbitmq_federation", "rabbitmq_mqtt", "rabbitmq_shovel")
+# one scheduler of each kind: half the peak memory, and a gateway has other work for its cores
+SMALL = "+S 1:1 +SDcpu 1:1 +SDio 1 +A 1 +sbwt none +sbwtdcpu none +sbwtdio none"
+_MEGABYTE = 1_000_000
+_GREETING = b"AMQP\x00\x00\x09\x01"
+_METHOD_FRAME = b"\x01"
+_ANSWER_SECONDS = 2.0
+_WEEK_SECONDS = 7 * 24 * 3600
+
+
+class RabbitMQ(Server):
+    """One broker."""
+
+    grace_seconds = 20.0
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        folder: Path,
+        place: Place,
+        definitions: Mapping[str, Any],
+        listen: Sequence[tuple[str, int]],
+        dist_port: int,
+        plugins: Sequence[str] = CLOUD_PLUGINS,
+        mqtt: tuple[str, int] | None = None,
+        management: tuple[str, int] | None = None,
+        memory_bytes: int = 512 * _MEGABYTE,
+        disk_free_bytes: int = 50 * _MEGABYTE,
+        emulator: str = SMALL,
+    ) -> None:
+        """Describe a broker.
+
+        Args:
+            name: of the server, and of the Erlang node before the ``@``.
+            folder: of all its files.
+            place: where it runs.
+            definitions: users, exchanges, queues, links; loaded at each boot.
+            listen: addresses and ports for AMQP; the first is asked whether it answers.
+            dist_port: port for Erlang's own connections, on the loopback address.
+            plugins: names of the plugins to enable.
+            mqtt: address and port for MQTT, if its plugin is enabled.
+            management: address and port for the HTTP API, if its plugin is enabled.
+            memory_bytes: above this publishers are made to wait.
+            disk_free_bytes: below this too.
+            emulator: flags for Erlang's emulator.
+        """
+        super().__init__(name=name, folder=folder, place=place)
+        self._definitions = definitions
+        self._listen = tuple(listen)
+        self._dist_port = dist_port
+        self._plugins = tuple(plugins)
+        self._mqtt = mqtt
+        self._management = management
+        self._memory_bytes = memory_bytes
+        self._disk_free_bytes = disk_free_bytes
+        self._emulator = emulator
+
+    @property
+    def node(self) -> str:
+        """Name of the Erlang node."""
+        return f"{self.name}@localhost"
+
+    async def prepare(self) -> None:
+        """Write its configuration."""
+        make_home(installed(), self._home, self._plugins)
+        (self.folder / "mnesia").mkdir(exist_ok=True)
+        cookie = self.folder / ".erlang.cookie"
+        if not cookie.exists():
+            cookie.touch(mode=0o600)
+            cookie.write_text(secrets.token_hex(20))
+            cookie.chmod(0o400)
+        private = self._definitions_file
+        private.touch(mode=0o600)
+        private.write_text(json.dumps(self._definitions))
+        (self.folder / "enabled_plugins").write_text(f"[{','.join(self._plugins)}].\n")
+        (self.folder / "rabbitmq.config").write_text(term(self._configuration()) + ".\n")
+
+    def command(self) -> list[str]:
+        """Return the command."""
+        return [str(self._home / "sbin/rabbitmq-server")]
+
+    def variables(self) -> Mapping[str, str]:
+        """Return RabbitMQ's own variables."""
+        return {
+            "HOME": str(self.folder),
+            "ERL_CRASH_DUMP": str(self.folder / "erl_crash.dump"),
+            "RABBITMQ_ALLOW_INPUT": "1",  # the script becomes the broker instead of watching it
+            "RABBITMQ_CONFIG_FILE": str(self.folder / "rabbitmq.config"),
+            "RABBITMQ_CONF_ENV_FILE": "/dev/null",
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.folder / "enabled_plugins"),
+            "RABBITMQ_GENERATED_CONFIG_DIR": str(self.folder / "generated"),
+            "RABBITMQ_LOGS": "-",
+            "RABBITMQ_MNESIA_BASE": str(self.folder / "mnesia"),
+            "RABBITMQ_NODENAME": self.node,
+            "RABBITMQ_SCRIPTS_DIR": str(self._home / "sbin"),
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": (
+                f"-sname {self.node} {self._without_port_mapper} {self._emulator}"
+                " -kernel inet_dist_use_interface {127,0,0,1}"
+            ),
+            "RABBITMQ_SERVER_START_ARGS": "-noinput",
+        }
+
+    async def answers(self) -> bool:
+        """Say whether it greets an AMQP client; it opens its ports as the last thing."""
+        address, port = self._listen[0]
+        try:
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                return await self._greets(address, port)
+        except (OSError, TimeoutError):
+            return False
+
+    async def evaluate(self, expression: str) -> str:
+        """Evaluate an Erlang expression in the running broker and return its value as text.
+
+        Args:
+            expression: without the full stop at its end.
+
+        Raises:
+            CommandFailedError: the broker could not be reached, or the expression failed.
+        """
+        call = (
+            f"net_kernel:connect_node('{self.node}') orelse halt(3), "
+            f"F = fun() -> {expression} end, "
+            f"case rpc:call('{self.node}', erlang, apply, [F, []]) of "
+            '{badrpc, E} -> io:format("~p~n", [E]), halt(4); '
+            'V -> io:format("~p~n", [V]), halt(0) end.'
+        )
+        return await self.inside(
+            "erl", "-noinput", "-hidden", "-sname", f"ask{secrets.token_hex(4)}@localhost",
+            *self._without_port_mapper.split(), "-dist_listen", "false", "-eval", call,
+        )  # fmt: skip
+
+    async def inside(self, *argv: str) -> str:
+        """Run a command beside the broker, with its cookie, and return its output."""
+        command = ["/usr/bin/env", f"HOME={self.folder}", program(argv[0]), *argv[1:]]
+        return await self._place.run(*command)
+
+    @property
+    def _home(self) -> Path:
+        return self.folder / "home"
+
+    @property
+    def _definitions_file(self) -> Path:
+        return self.folder / "definitions.json"
+
+    @property
+    def _without_port_mapper(self) -> str:
+        return f"-start_epmd false -erl_epmd_port {self._dist_port}"
+
+    def _configuration(self) -> dict[str, object]:
+        rabbit: dict[str, object] = {
+            "tcp_listeners": list(self._listen),
+            "load_definitions": str(self._definitions_file),
+            "loopback_users": [],
+            "vm_memory_high_watermark": (Atom("absolute"), self._memory_bytes),
+            "disk_free_limit": self._disk_free_bytes,
+            "channel_max": 128,
+            "log": {"console": {"enabled": True, "level": Atom("info")}},
+        }
+        configuration: dict[str, object] = {"rabbit": rabbit}
+        if self._mqtt is not None:
+            configuration["rabbitmq_mqtt"] = {
+                "tcp_listeners": [self._mqtt],
+                "allow_anonymous": False,
+                # sessions outlive a weekend; the first name is 3.x's, the second 4.x's
+                "subscription_ttl": _WEEK_SECONDS * 1000,
+                "max_session_expiry_interval_seconds": _WEEK_SECONDS,
+            }
+        if self._management is not None:
+            address, port = self._management
+            configuration["rabbitmq_management"] = {"tcp_config": {"ip": address, "port": port}}
+        return configuration
+
+    async def _greets(self, address: str, port: int) -> bool:
+        connection = await self._place.connect(address, port)
+        reader, writer = await asyncio.open_connection(sock=connection)
+        try:
+            writer.write(_GREETING)
+            return await reader.read(1) == _METHOD_FRAME
+        finally:
+            writer.close()

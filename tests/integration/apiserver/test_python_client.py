@@ -28,7 +28,7 @@ def test_client_creates_reads_patches_watches_and_deletes(kubeconfig: Path, name
         assert made.status is not None
         assert made.status.phase == "Pending"
         listing = core.list_namespaced_pod(namespace, label_selector="app=a")
-        assert [item.metadata.name for item in listing.items] == ["p"]
+        assert [item.metadata.name for item in listing.items if item.metadata] == ["p"]
         core.patch_namespaced_pod_status("p", namespace, {"status": {"phase": "Running"}})
         watcher = watch.Watch()  # type: ignore[no-untyped-call]  # the library's
         seen = []
@@ -55,11 +55,12 @@ async def test_async_client_creates_and_watches(kubeconfig: Path, namespace: str
     )
     async with aio_client.ApiClient(configuration) as connection:
         core = aio_client.CoreV1Api(connection)
-        body = {"metadata": {"name": "a"}, "data": {"k": "v"}}
+        meta = aio_client.V1ObjectMeta(name="a")
+        body = aio_client.V1ConfigMap(metadata=meta, data={"k": "v"})
         made = await core.create_namespaced_config_map(namespace, body)
         assert made.data == {"k": "v"}
         async with aio_watch.Watch() as watcher:  # type: ignore[no-untyped-call]  # the library's
-            async for event in watcher.stream(  # type: ignore[no-untyped-call]  # the library's
+            async for event in watcher.stream(
                 core.list_namespaced_config_map, namespace, timeout_seconds=10
             ):
                 assert event["type"] == "ADDED"

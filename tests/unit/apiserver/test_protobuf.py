@@ -42,5 +42,5 @@ def test_kind_that_is_not_read_so_is_told() -> None:
 
 @pytest.mark.parametrize("body", [b"", b"{}", b"k8s\0\x0a\x7f", b"k8s\0\x12\x02\x0a", b"k8s\0\x0b"])
 def test_broken_message_is_refused(body: bytes) -> None:
-    with pytest.raises(ValueError, match="EOF|prefix|wireType"):
+    with pytest.raises(ValueError, match=r"EOF|prefix|wireType"):
         decode_protobuf(body, "ConfigMap")

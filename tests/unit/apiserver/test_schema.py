@@ -37,7 +37,7 @@ def test_null_is_as_absent() -> None:
     ],
 )
 def test_wrong_types_are_named(spec: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match="quantities|unmarshal") as caught:
+    with pytest.raises(ValueError, match=r"quantities|unmarshal") as caught:
         conform(pod(**spec), "Pod")
     assert message in str(caught.value)
 

@@ -47,5 +47,5 @@ def test_malformed_selector_is_a_bad_request(selector: str) -> None:
 
 
 def test_field_that_cannot_be_selected_is_a_bad_request() -> None:
-    with pytest.raises(ApiError, match="field label not supported: spec.x"):
+    with pytest.raises(ApiError, match=r"field label not supported: spec\.x"):
         parse_selector("", "spec.x=1", PODS)

@@ -1,5 +1,6 @@
 """What every storage promises."""
 
+import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -74,8 +75,6 @@ async def test_closed_storage_refuses_appends(storage: Storage) -> None:
 
 
 async def test_newer_file_is_refused_with_the_remedy(tmp_path: Path) -> None:
-    import sqlite3
-
     path = tmp_path / "log.db"
     connection = sqlite3.connect(path)
     connection.execute("PRAGMA user_version=99")

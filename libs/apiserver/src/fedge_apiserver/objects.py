@@ -148,7 +148,7 @@ def prepare_new(resource: Resource, value: JsonObject, namespace: str, now: date
             value.pop("status", None)
         fill_defaults(value, resource.structural or {})
     causes = Causes()
-    _complete(resource, rules, value)
+    _complete(rules, value)
     check_metadata(value, causes, label_name=rules.label_name)
     rules.check(value, causes)
     if resource.structural is not None:
@@ -193,7 +193,7 @@ def prepare_update(
         else:
             meta.pop(field, None)
     rules = rules_of(resource)
-    _complete(resource, rules, new)
+    _complete(rules, new)
     if resource.is_custom:
         fill_defaults(new, resource.structural or {})
     causes = Causes()
@@ -243,7 +243,7 @@ def check_preconditions(
         raise conflict(resource, name, STALE)
 
 
-def _complete(resource: Resource, rules: Rules, value: JsonObject) -> None:
+def _complete(rules: Rules, value: JsonObject) -> None:
     meta = value["metadata"]
     for field in ("labels", "annotations", "finalizers", "ownerReferences", "managedFields"):
         if field in meta and not meta[field]:

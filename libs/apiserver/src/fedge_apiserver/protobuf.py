@@ -214,7 +214,7 @@ def _value(item: int | bytes, code: str) -> Any:
             return bool(item)
         case "i":
             if isinstance(item, bytes):
-                raise ValueError("proto: wrong wireType")
+                raise ValueError("proto: wrong wireType")  # noqa: TRY004 - the data is wrong
             return item - 2**64 if item >= 2**63 else item
         case "t":
             return _time(_bytes(item))

@@ -62,15 +62,13 @@ def merge_strategically(target: dict[str, Any], patch: Any, type_name: str) -> d
 
 def _merge_map(target: Any, patch: dict[str, Any], type_name: str | None) -> dict[str, Any] | None:
     """Return the merged map; None if the patch deletes it."""
-    match patch.get("$patch"):
-        case None | "merge":
-            pass
-        case "replace":
-            return _clean_map({k: v for k, v in patch.items() if k != "$patch"})
-        case "delete":
-            return None
-        case other:
-            raise PatchError(f"unknown patch type: {other}")
+    directive = patch.get("$patch", "merge")
+    if directive == "replace":
+        return _clean_map(patch)
+    if directive == "delete":
+        return None
+    if directive != "merge":
+        raise PatchError(f"unknown patch type: {directive}")
     merged = dict(target) if isinstance(target, dict) else {}
     _take_away(merged, patch)
     keys = MERGE_KEYS.get(type_name or "", {})
@@ -88,13 +86,18 @@ def _merge_map(target: Any, patch: dict[str, Any], type_name: str | None) -> dic
             merged.pop(key, None)
         else:
             merged[key] = inner
+    _put_in_order(merged, patch, keys)
+    return merged
+
+
+def _put_in_order(merged: dict[str, Any], patch: dict[str, Any], keys: dict[str, str]) -> None:
+    """Sort the lists whose order the patch gives."""
     for key, order in patch.items():
         if key.startswith(_ORDER):
             field = key.removeprefix(_ORDER)
             held = merged.get(field)
             if isinstance(held, list) and isinstance(order, list):
                 merged[field] = _ordered(held, order, keys.get(field, ""))
-    return merged
 
 
 def _take_away(merged: dict[str, Any], patch: dict[str, Any]) -> None:

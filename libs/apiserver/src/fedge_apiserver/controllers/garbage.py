@@ -113,9 +113,10 @@ class GarbageCollector:
                 if "orphan" in finalizers:
                     await self._release(meta["uid"])
                     await self._finish(resource, namespace, name, "orphan")
-                elif "foregroundDeletion" in finalizers:
-                    if not await self._delete_dependents(meta["uid"]):
-                        await self._finish(resource, namespace, name, "foregroundDeletion")
+                elif "foregroundDeletion" in finalizers and not await self._delete_dependents(
+                    meta["uid"]
+                ):
+                    await self._finish(resource, namespace, name, "foregroundDeletion")
                 return
             owners = meta.get("ownerReferences") or []
             there = [owner for owner in owners if self._find(owner, namespace) is not None]

@@ -126,23 +126,35 @@ class ApiApplication:
             case []:
                 paths = ["/api", "/api/v1", "/apis", "/healthz", "/livez", "/readyz", "/version"]
                 await request.answer_json({"paths": [*paths, "/openapi/v2", "/openapi/v3"]})
-            case ["api"]:
-                await self._discovery.roots(request, is_core=True)
-            case ["apis"]:
-                await self._discovery.roots(request, is_core=False)
-            case ["api", "v1"]:
-                await self._answer_found(request, self._discovery.resources("", "v1"))
-            case ["apis", group]:
+            case ["api" | "apis", *rest]:
+                await self._discover(request, rest, is_core=parts[0] == "api")
+            case ["openapi", *rest]:
+                await self._document(request, rest)
+            case _:
+                raise no_such_path()
+
+    async def _discover(self, request: Request, rest: list[str], *, is_core: bool) -> None:
+        match rest:
+            case []:
+                await self._discovery.roots(request, is_core=is_core)
+            case [version] if is_core:
+                await self._answer_found(request, self._discovery.resources("", version))
+            case [group]:
                 await self._answer_found(request, self._discovery.group(group))
-            case ["apis", group, version]:
+            case [group, version]:
                 await self._answer_found(request, self._discovery.resources(group, version))
-            case ["openapi", "v2"]:
+            case _:
+                raise no_such_path()
+
+    async def _document(self, request: Request, rest: list[str]) -> None:
+        match rest:
+            case ["v2"]:
                 await request.answer_json(self._openapi.v2())
-            case ["openapi", "v3"]:
+            case ["v3"]:
                 await request.answer_json(self._openapi.v3_index())
-            case ["openapi", "v3", "api", "v1"]:
+            case ["v3", "api", "v1"]:
                 await self._answer_found(request, self._openapi.v3("", "v1"))
-            case ["openapi", "v3", "apis", group, version]:
+            case ["v3", "apis", group, version]:
                 await self._answer_found(request, self._openapi.v3(group, version))
             case _:
                 raise no_such_path()

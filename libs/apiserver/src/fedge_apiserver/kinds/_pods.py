@@ -273,17 +273,31 @@ def _check_container(
         causes,
     )
     _check_ports(container.get("ports") or [], path, causes)
-    for index, variable in enumerate(container.get("env") or ()):
-        here = f"{path}.env[{index}]"
+    _check_environment(container.get("env") or [], f"{path}.env", causes)
+    _check_mounts(container.get("volumeMounts") or [], volumes, f"{path}.volumeMounts", causes)
+    for probe in _PROBES:
+        if (held := container.get(probe)) is not None:
+            _check_probe(held, f"{path}.{probe}", causes)
+    _check_resources(container["resources"], f"{path}.resources", causes)
+
+
+def _check_environment(variables: list[dict[str, Any]], path: str, causes: Causes) -> None:
+    for index, variable in enumerate(variables):
+        here = f"{path}[{index}]"
         if not variable.get("name"):
             causes.required(f"{here}.name")
         if variable.get("value") and variable.get("valueFrom"):
             causes.invalid(
                 f"{here}.valueFrom", "", "may not be specified when `value` is not empty"
             )
+
+
+def _check_mounts(
+    mounts: list[dict[str, Any]], volumes: set[str], path: str, causes: Causes
+) -> None:
     seen: set[str] = set()
-    for index, mount in enumerate(container.get("volumeMounts") or ()):
-        here = f"{path}.volumeMounts[{index}]"
+    for index, mount in enumerate(mounts):
+        here = f"{path}[{index}]"
         if not mount.get("name"):
             causes.required(f"{here}.name")
         elif mount["name"] not in volumes:
@@ -294,10 +308,6 @@ def _check_container(
         elif where in seen:
             causes.invalid(f"{here}.mountPath", where, "must be unique")
         seen.add(where)
-    for probe in _PROBES:
-        if (held := container.get(probe)) is not None:
-            _check_probe(held, f"{path}.{probe}", causes)
-    _check_resources(container["resources"], f"{path}.resources", causes)
 
 
 def _check_ports(ports: list[dict[str, Any]], path: str, causes: Causes) -> None:

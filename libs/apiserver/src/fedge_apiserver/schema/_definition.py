@@ -22,11 +22,7 @@ def check_schema(schema: Any, path: str, causes: Causes) -> None:
             causes.required(f"{path}.type", "must not be empty for specified object fields")
     elif kind not in _TYPES:
         causes.not_supported(f"{path}.type", kind, _TYPES)
-    if (pattern := schema.get("pattern")) is not None:
-        try:
-            re.compile(pattern)
-        except (re.error, TypeError):
-            causes.invalid(f"{path}.pattern", pattern, "must be a valid regular expression")
+    _check_pattern(schema.get("pattern"), f"{path}.pattern", causes)
     if "$ref" in schema:
         causes.forbidden(f"{path}.$ref", "$ref is not supported")
     if kind == "array" and not isinstance(schema.get("items"), dict):
@@ -36,6 +32,19 @@ def check_schema(schema: Any, path: str, causes: Causes) -> None:
             f"{path}.additionalProperties",
             "additionalProperties and properties are mutual exclusive",
         )
+    _check_inner(schema, path, causes)
+
+
+def _check_pattern(pattern: Any, path: str, causes: Causes) -> None:
+    if pattern is None:
+        return
+    try:
+        re.compile(pattern)
+    except (re.error, TypeError):
+        causes.invalid(path, pattern, "must be a valid regular expression")
+
+
+def _check_inner(schema: dict[str, Any], path: str, causes: Causes) -> None:
     properties = schema.get("properties", {})
     if not isinstance(properties, dict):
         causes.invalid(f"{path}.properties", "", "must be an object")

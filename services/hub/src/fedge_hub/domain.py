@@ -64,7 +64,8 @@ class Nodes:
     async def heard(self, node: NodeName, interval_seconds: float) -> None:
         """Take note of a sign of life; after an absence, bring the node up to date.
 
-        The note is made last: should anything before it fail, the next sign begins again.
+        The note is made after the questions: should one fail, the next sign begins again. What
+        is lost after it, the inventory that was asked for brings to light.
         """
         before = await self._store.last_seen(node)
         try:
@@ -83,6 +84,8 @@ class Nodes:
         await self._store.mark_seen(
             node, Sighting(at=self._clock.now(), interval_seconds=interval_seconds)
         )
+        if before is None or not self._is_fresh(before):
+            await self._send_unsent(node)
 
     async def is_present(self, node: NodeName) -> bool:
         """Whether the node was heard of late."""

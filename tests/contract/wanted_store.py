@@ -1,0 +1,204 @@
+"""What every ``WantedStore`` promises, and one in memory for unit tests that keeps it."""
+
+from collections.abc import Collection, Mapping
+
+from typing_extensions import override
+
+from fedge_hub.ports import Sighting, Wanted, WantedStore
+from fedge_objects import Change, NodeName, ObjectKey, Version
+
+NODE, OTHER = NodeName("gw-1.plant.example"), NodeName("gw-2")
+
+
+def change(name: str, decided: int, revision: int, *, gone: bool = False) -> Change:
+    return Change(
+        key=ObjectKey("pods", "d", name),
+        version=Version(decided, revision),
+        object=None if gone else {"metadata": {"name": name}, "revision": revision},
+        traceparent=f"00-{decided:032x}-{revision:016x}-01",
+    )
+
+
+class WantedStoreContract:
+    """Inherited by the tests of each implementation, which give a fixture ``store``."""
+
+    async def test_wanted_object_is_unsent_until_marked(self, store: WantedStore) -> None:
+        wanted = change("a", 5, 5)
+        await store.want(NODE, wanted)
+        assert await store.unsent(NODE) == [wanted]
+        assert await store.unsent(NODE, [wanted.key]) == [wanted]
+        assert await store.unsent(NODE, [ObjectKey("pods", "d", "b")]) == []
+        assert await store.unsent(OTHER) == []
+        await store.mark_sent(NODE, wanted)
+        assert await store.unsent(NODE) == []
+
+    async def test_older_version_and_repeat_change_nothing(self, store: WantedStore) -> None:
+        newest = change("a", 6, 4)
+        await store.want(NODE, newest)
+        await store.want(NODE, change("a", 5, 9))
+        await store.want(NODE, newest)
+        assert await store.unsent(NODE) == [newest]
+
+    async def test_many_changes_are_owed_as_one(self, store: WantedStore) -> None:
+        for revision in range(1, 51):
+            await store.want(NODE, change("a", 1, revision))
+        assert await store.unsent(NODE) == [change("a", 1, 50)]
+
+    async def test_tombstone_is_owed_like_an_object(self, store: WantedStore) -> None:
+        await store.want(NODE, change("a", 5, 5))
+        await store.mark_sent(NODE, change("a", 5, 5))
+        await store.want(NODE, change("a", 6, 5, gone=True))
+        [owed] = await store.unsent(NODE)
+        assert owed.is_gone
+        assert owed.version == Version(6, 5)
+        await store.mark_sent(NODE, owed)
+        await store.want(NODE, change("a", 7, 5))
+        assert [each.is_gone for each in await store.unsent(NODE)] == [False]
+
+    async def test_later_decision_about_the_same_object_sends_nothing(
+        self, store: WantedStore
+    ) -> None:
+        await store.want(NODE, change("a", 5, 5))
+        await store.mark_sent(NODE, change("a", 5, 5))
+        await store.want(NODE, change("a", 9, 5))
+        assert await store.unsent(NODE) == []
+        await store.want(NODE, change("a", 8, 5, gone=True))
+        assert await store.unsent(NODE) == []
+        assert (await store.wanted(NODE))[ObjectKey("pods", "d", "a")].version == Version(9, 5)
+
+    async def test_later_decision_about_what_was_not_sent_is_still_owed(
+        self, store: WantedStore
+    ) -> None:
+        await store.want(NODE, change("a", 5, 5))
+        await store.want(NODE, change("a", 9, 5))
+        assert [each.version for each in await store.unsent(NODE)] == [Version(9, 5)]
+
+    async def test_note_of_an_older_sending_replaces_no_newer(self, store: WantedStore) -> None:
+        await store.want(NODE, change("a", 7, 7))
+        await store.mark_sent(NODE, change("a", 7, 7))
+        await store.mark_sent(NODE, change("a", 5, 5))
+        assert await store.unsent(NODE) == []
+
+    async def test_forgotten_sending_is_owed_again(self, store: WantedStore) -> None:
+        sent = change("a", 5, 5)
+        await store.want(NODE, sent)
+        await store.mark_sent(NODE, sent)
+        await store.forget_sent(NODE, [])
+        assert await store.unsent(NODE) == []
+        await store.forget_sent(NODE, [sent.key])
+        assert await store.unsent(NODE) == [sent]
+
+    async def test_what_is_kept_shows_sent_and_stored(self, store: WantedStore) -> None:
+        wanted = change("a", 5, 5)
+        await store.want(NODE, wanted)
+        await store.mark_sent(NODE, wanted)
+        await store.mark_stored(NODE, wanted.key, wanted.version)
+        await store.mark_stored(NODE, wanted.key, Version(4, 4))
+        assert await store.wanted(NODE) == {
+            wanted.key: Wanted(
+                version=Version(5, 5), gone=False, sent=Version(5, 5), stored=Version(5, 5)
+            )
+        }
+
+    async def test_newest_list_counts(self, store: WantedStore) -> None:
+        await store.mark_listed(NODE, "pods", 7)
+        await store.mark_listed(NODE, "pods", 5)
+        assert await store.listed(NODE) == {"pods": 7}
+        assert await store.listed(OTHER) == {}
+
+    async def test_sighting_is_kept(self, store: WantedStore) -> None:
+        assert await store.last_seen(NODE) is None
+        await store.mark_seen(NODE, Sighting(at=12.5, interval_seconds=2.0))
+        assert await store.last_seen(NODE) == Sighting(at=12.5, interval_seconds=2.0)
+
+
+class MemoryWantedStore(WantedStore):
+    """Keeps what the contract says, in dictionaries."""
+
+    def __init__(self) -> None:
+        self._wanted: dict[NodeName, dict[ObjectKey, Change]] = {}
+        self._sent: dict[NodeName, dict[ObjectKey, Change]] = {}
+        self._stored: dict[NodeName, dict[ObjectKey, Version]] = {}
+        self._listed: dict[NodeName, dict[str, int]] = {}
+        self._seen: dict[NodeName, Sighting] = {}
+
+    def flush(self) -> None:
+        """Lose everything."""
+        self.__init__()  # type: ignore[misc]  # as a flushed Redis: new and empty
+
+    @override
+    async def want(self, node: NodeName, change: Change) -> None:
+        wanted, sent = self._wanted.setdefault(node, {}), self._sent.setdefault(node, {})
+        old = wanted.get(change.key)
+        if old is not None and old.version >= change.version:
+            return
+        wanted[change.key] = change
+        same = (
+            old is not None
+            and not change.is_gone
+            and not old.is_gone
+            and old.version.revision == change.version.revision
+        )
+        if same and old is not None and _mark(sent.get(change.key)) == _mark(old):
+            sent[change.key] = change
+
+    @override
+    async def unsent(
+        self, node: NodeName, keys: Collection[ObjectKey] | None = None
+    ) -> list[Change]:
+        sent = self._sent.get(node, {})
+        return [
+            each
+            for key, each in self._wanted.get(node, {}).items()
+            if (keys is None or key in keys) and _mark(sent.get(key)) != _mark(each)
+        ]
+
+    @override
+    async def mark_sent(self, node: NodeName, change: Change) -> None:
+        sent = self._sent.setdefault(node, {})
+        if change.key not in sent or sent[change.key].version < change.version:
+            sent[change.key] = change
+
+    @override
+    async def mark_stored(self, node: NodeName, key: ObjectKey, version: Version) -> None:
+        stored = self._stored.setdefault(node, {})
+        stored[key] = max(version, stored.get(key, version))
+
+    @override
+    async def forget_sent(self, node: NodeName, keys: Collection[ObjectKey]) -> None:
+        for key in keys:
+            self._sent.get(node, {}).pop(key, None)
+
+    @override
+    async def wanted(self, node: NodeName) -> Mapping[ObjectKey, Wanted]:
+        sent, stored = self._sent.get(node, {}), self._stored.get(node, {})
+        return {
+            key: Wanted(
+                version=each.version,
+                gone=each.is_gone,
+                sent=sent[key].version if key in sent else None,
+                stored=stored.get(key),
+            )
+            for key, each in self._wanted.get(node, {}).items()
+        }
+
+    @override
+    async def mark_listed(self, node: NodeName, resource: str, revision: int) -> None:
+        listed = self._listed.setdefault(node, {})
+        listed[resource] = max(revision, listed.get(resource, 0))
+
+    @override
+    async def listed(self, node: NodeName) -> Mapping[str, int]:
+        return dict(self._listed.get(node, {}))
+
+    @override
+    async def mark_seen(self, node: NodeName, sighting: Sighting) -> None:
+        self._seen[node] = sighting
+
+    @override
+    async def last_seen(self, node: NodeName) -> Sighting | None:
+        return self._seen.get(node)
+
+
+def _mark(change: Change | None) -> tuple[Version, bool] | None:
+    return None if change is None else (change.version, change.is_gone)

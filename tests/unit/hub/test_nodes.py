@@ -1,0 +1,184 @@
+"""Hub's domain: what is sent, when, and what is never believed."""
+
+from dataclasses import dataclass, field
+
+import pytest
+from typing_extensions import override
+
+from fedge_fabric import Envelope, InvalidError, UnavailableError, UnroutableError
+from fedge_hub.domain import Nodes
+from fedge_hub.ports import Clock, CloudLink, Downlink, WantedStore
+from fedge_objects import Change, NodeName, ObjectKey, Version
+from tests.contract.wanted_store import (
+    NODE,
+    OTHER,
+    MemoryWantedStore,
+    WantedStoreContract,
+    change,
+)
+
+KEY = ObjectKey("pods", "d", "a")
+
+
+class TestMemoryWantedStore(WantedStoreContract):
+    """The store of these tests keeps the same promises as Redis does."""
+
+    @pytest.fixture
+    def store(self) -> WantedStore:
+        return MemoryWantedStore()
+
+
+@dataclass
+class World(Downlink, CloudLink, Clock):
+    """Everything around hub: a node that stores what reaches it, the cloud's services, time."""
+
+    time: float = 1000.0
+    sent: list[Change] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+    linked: bool = True
+    broken: bool = False
+
+    @override
+    async def send(self, node: NodeName, change: Change) -> None:
+        if self.broken:
+            raise UnavailableError("the broker is away")
+        if not self.linked:
+            raise UnroutableError("never linked")
+        self.sent.append(change)
+
+    @override
+    async def ask_inventory(self, node: NodeName) -> None:
+        if not self.linked:
+            raise UnroutableError("never linked")
+        self.asked.append("inventory")
+
+    @override
+    async def pass_on(self, routing_key: str, envelope: Envelope) -> None:
+        self.asked.append(routing_key)
+
+    @override
+    async def ask_resync(self, node: NodeName) -> None:
+        self.asked.append("resync")
+
+    @override
+    def now(self) -> float:
+        return self.time
+
+
+@dataclass
+class Hub:
+    world: World
+    store: MemoryWantedStore
+    nodes: Nodes
+
+
+@pytest.fixture
+def hub() -> Hub:
+    world, store = World(), MemoryWantedStore()
+    nodes = Nodes(store=store, down=world, cloud=world, clock=world, absent_after_heartbeats=3)
+    return Hub(world, store, nodes)
+
+
+async def test_present_node_is_sent_a_change_at_once_and_only_once(hub: Hub) -> None:
+    await hub.nodes.heard(NODE, 10)
+    await hub.nodes.want(NODE, change("a", 5, 5))
+    await hub.nodes.want(NODE, change("a", 5, 5))
+    assert hub.world.sent == [change("a", 5, 5)]
+
+
+async def test_absent_node_is_sent_one_message_per_object_when_it_is_back(hub: Hub) -> None:
+    await hub.nodes.heard(NODE, 10)
+    hub.world.time += 31
+    for revision in range(1, 101):
+        for name in "abc":
+            await hub.nodes.want(NODE, change(name, revision, revision))
+    assert hub.world.sent == []
+    await hub.nodes.heard(NODE, 10)
+    assert sorted(each.key.name for each in hub.world.sent) == ["a", "b", "c"]
+    assert {each.version for each in hub.world.sent} == {Version(100, 100)}
+    assert hub.world.asked.count("inventory") == 2
+
+
+async def test_new_node_has_everything_told_again(hub: Hub) -> None:
+    await hub.nodes.heard(NODE, 10)
+    assert hub.world.asked == ["resync", "inventory"]
+    await hub.nodes.heard(NODE, 10)
+    assert hub.world.asked == ["resync", "inventory"]
+
+
+async def test_flushed_store_has_everything_told_again(hub: Hub) -> None:
+    await hub.nodes.heard(NODE, 10)
+    hub.store.flush()
+    await hub.nodes.heard(NODE, 10)
+    assert hub.world.asked.count("resync") == 2
+
+
+async def test_node_that_cannot_be_reached_yet_does_not_count_as_present(hub: Hub) -> None:
+    hub.world.linked = False
+    await hub.nodes.heard(NODE, 10)
+    assert not await hub.nodes.is_present(NODE)
+    hub.world.linked = True
+    await hub.nodes.heard(NODE, 10)
+    assert await hub.nodes.is_present(NODE)
+
+
+async def test_change_is_owed_when_the_broker_fails_after_it_was_kept(hub: Hub) -> None:
+    await hub.nodes.heard(NODE, 10)
+    hub.world.broken = True
+    with pytest.raises(UnavailableError):
+        await hub.nodes.want(NODE, change("a", 5, 5))
+    hub.world.broken = False
+    await hub.nodes.want(NODE, change("a", 5, 5))  # the message comes again
+    assert hub.world.sent == [change("a", 5, 5)]
+
+
+async def test_complete_list_ends_what_it_lacks_and_leaves_what_is_newer(hub: Hub) -> None:
+    await hub.nodes.heard(NODE, 10)
+    await hub.nodes.want(NODE, change("gone", 5, 5))
+    await hub.nodes.want(NODE, change("kept", 6, 6))
+    await hub.nodes.want(NODE, change("newer", 20, 20))
+    hub.world.sent.clear()
+    await hub.nodes.listed(NODE, "pods", {ObjectKey("pods", "d", "kept")}, 10)
+    [tombstone] = hub.world.sent
+    assert (tombstone.key.name, tombstone.is_gone) == ("gone", True)
+    assert tombstone.version == Version(10, 10)
+
+
+async def test_node_that_lacks_objects_is_sent_them(hub: Hub) -> None:
+    await hub.nodes.heard(NODE, 10)
+    for name in "ab":
+        await hub.nodes.want(NODE, change(name, 5, 5))
+    hub.world.sent.clear()
+    await hub.nodes.compare(NODE, {KEY: Version(5, 5)})
+    assert [each.key.name for each in hub.world.sent] == ["b"]
+    stored = (await hub.store.wanted(NODE))[KEY].stored
+    assert stored == Version(5, 5)
+
+
+async def test_unknown_object_of_a_node_is_ended_only_with_a_later_list_as_proof(hub: Hub) -> None:
+    await hub.nodes.heard(NODE, 10)
+    await hub.nodes.compare(NODE, {KEY: Version(5, 5)})
+    assert hub.world.sent == []
+    await hub.nodes.listed(NODE, "pods", set(), 4)
+    await hub.nodes.compare(NODE, {KEY: Version(5, 5)})
+    assert hub.world.sent == []
+    await hub.nodes.listed(NODE, "pods", set(), 9)
+    await hub.nodes.compare(NODE, {KEY: Version(5, 5)})
+    assert [(each.key, each.is_gone) for each in hub.world.sent] == [(KEY, True)]
+
+
+async def test_node_may_report_about_its_own_objects_only(hub: Hub) -> None:
+    await hub.nodes.want(NODE, change("a", 5, 5))
+    await hub.nodes.listed(NODE, "pods", {KEY}, 6)
+    await hub.nodes.listed(OTHER, "pods", set(), 6)
+    await hub.nodes.check_speaks_for_itself(NODE, KEY)
+    await hub.nodes.check_speaks_for_itself(NODE, ObjectKey("nodes", "", NODE))
+    with pytest.raises(InvalidError, match="not its own"):
+        await hub.nodes.check_speaks_for_itself(OTHER, KEY)
+    with pytest.raises(InvalidError, match="reports about node"):
+        await hub.nodes.check_speaks_for_itself(OTHER, ObjectKey("nodes", "", NODE))
+
+
+async def test_report_waits_while_it_is_not_known_what_the_node_should_have(hub: Hub) -> None:
+    with pytest.raises(UnavailableError, match="not known yet"):
+        await hub.nodes.check_speaks_for_itself(NODE, KEY)

@@ -13,7 +13,7 @@ _PACKAGES = {
     "busybox": "busybox-static",
     "containerd": "containerd",
     "ctr": "containerd",
-    "erl": "rabbitmq-server",
+    "epmd": "erlang-base",
     "ip": "iproute2",
     "nft": "nftables",
     "nsenter": "util-linux",

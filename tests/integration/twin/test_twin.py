@@ -18,7 +18,7 @@ from fedge_service import EdgeSettings
 from fedge_twin import plugin as twin_plugin
 from fedge_twin.device import DEVICES
 from fedge_twin.settings import TwinSettings
-from tests.integration.twin.conftest import Broker
+from tests.fixtures.mqtt_broker import Broker
 
 pytestmark = pytest.mark.broker
 

@@ -13,7 +13,7 @@ _PACKAGES = {
     "busybox": "busybox-static",
     "containerd": "containerd",
     "ctr": "containerd",
-    "epmd": "erlang-base",
+    "erl": "rabbitmq-server",
     "ip": "iproute2",
     "nft": "nftables",
     "nsenter": "util-linux",

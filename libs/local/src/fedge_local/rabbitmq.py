@@ -1,239 +1,204 @@
-"""A RabbitMQ of our own: configured by a definitions file, found by nobody else.
+"""A RabbitMQ broker of our own: own node name, ports, cookie, data and plugins.
 
-The server's own start script runs it, from a folder that holds only what is needed: the script
-looks for code beside itself, and an Erlang machine that has 60 folders to search for each module
-starts three seconds later than one with 25. The node has an epmd of its own, so that it neither
-meets nor names itself to another RabbitMQ of the machine
-(https://www.rabbitmq.com/docs/networking#epmd).
-
-The first start of the MQTT plugin takes 3 to 6 s longer: it waits for other members of a cluster.
+The node is started as a distributed Erlang node from the first moment, with a fixed port instead of
+the port mapper (epmd): no shared daemon, no second Erlang machine started only to start that
+daemon. Its configuration is in Erlang terms, which need no schema to be read. Sources:
+https://www.rabbitmq.com/docs/configure, https://www.erlang.org/doc/apps/erts/erl_cmd.html.
 """
 
 import asyncio
 import json
-import os
-import re
-import shutil
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import secrets
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from fedge_local.commands import program
-from fedge_local.errors import MissingError
-from fedge_local.ports import LOOPBACK
-from fedge_local.processes import Machine, Place
+from fedge_local.erlang import Atom, term
+from fedge_local.processes import Place
+from fedge_local.rabbitmq_home import installed, make_home
 from fedge_local.servers import Server
 
 CLOUD_PLUGINS = ("rabbitmq_federation", "rabbitmq_shovel")
-EDGE_PLUGINS = (*CLOUD_PLUGINS, "rabbitmq_mqtt")
-
-_INSTALLED = Path("/usr/lib/rabbitmq/lib")
-_SCRIPTS = ("rabbitmq-server", "rabbitmq-env", "rabbitmq-defaults")
-_CORE = ("rabbit", "rabbitmq_prelaunch", "cuttlefish", "observer_cli", "systemd")
-_APPLICATIONS = re.compile(r"\{\s*applications\s*,\s*\[([^\]]*)\]", re.DOTALL)
-_STARTED = b"Server startup complete"
-_LOG_TAIL_BYTES = 4096
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BrokerPorts:
-    """The TCP ports of one broker."""
-
-    amqp: int = 5672
-    distribution: int = 25672
-    epmd: int = 4369
-    mqtt: int = 1883
-
-
-class _Epmd(Server):
-    """Erlang's port mapper; started by us, so that it also ends with us."""
-
-    def __init__(self, *, folder: Path, place: Place, port: int) -> None:
-        super().__init__(name="epmd", folder=folder, place=place)
-        self._port = port
-
-    def command(self) -> list[str]:
-        """Return the command."""
-        return [program("epmd"), "-port", str(self._port), "-address", LOOPBACK]
-
-    async def answers(self) -> bool:
-        """Say yes: who comes before it listens tries again by itself."""
-        return True
+EDGE_PLUGINS = ("rabbitmq_federation", "rabbitmq_mqtt", "rabbitmq_shovel")
+# one scheduler of each kind: half the peak memory, and a gateway has other work for its cores
+SMALL = "+S 1:1 +SDcpu 1:1 +SDio 1 +A 1 +sbwt none +sbwtdcpu none +sbwtdio none"
+_MEGABYTE = 1_000_000
+_GREETING = b"AMQP\x00\x00\x09\x01"
+_METHOD_FRAME = b"\x01"
+_ANSWER_SECONDS = 2.0
+_WEEK_SECONDS = 7 * 24 * 3600
 
 
 class RabbitMQ(Server):
-    """One broker, a node of its own."""
+    """One broker."""
 
-    grace_seconds: ClassVar[float] = 20.0
+    grace_seconds = 20.0
 
     def __init__(
         self,
         *,
         name: str,
         folder: Path,
+        place: Place,
         definitions: Mapping[str, Any],
-        plugins: Iterable[str],
-        ports: BrokerPorts,
-        place: Place | None = None,
-        addresses: Iterable[str] = (),
-        cluster_name: str = "",
+        listen: Sequence[tuple[str, int]],
+        dist_port: int,
+        plugins: Sequence[str] = CLOUD_PLUGINS,
+        mqtt: tuple[str, int] | None = None,
+        management: tuple[str, int] | None = None,
+        memory_bytes: int = 512 * _MEGABYTE,
+        disk_free_bytes: int = 50 * _MEGABYTE,
+        emulator: str = SMALL,
     ) -> None:
         """Describe a broker.
 
         Args:
-            name: the name of its node and of its process.
-            folder: configuration, data and log.
-            definitions: users, queues and links that it loads at each start.
-            plugins: what it has beyond AMQP.
-            ports: where it listens.
-            place: where it runs, this machine by default.
-            addresses: addresses beside loopback on which it takes AMQP.
-            cluster_name: under which name others see it, by default that of ``definitions``.
+            name: of the server, and of the Erlang node before the ``@``.
+            folder: of all its files.
+            place: where it runs.
+            definitions: users, exchanges, queues, links; loaded at each boot.
+            listen: addresses and ports for AMQP; the first is asked whether it answers.
+            dist_port: port for Erlang's own connections, on the loopback address.
+            plugins: names of the plugins to enable.
+            mqtt: address and port for MQTT, if its plugin is enabled.
+            management: address and port for the HTTP API, if its plugin is enabled.
+            memory_bytes: above this publishers are made to wait.
+            disk_free_bytes: below this too.
+            emulator: flags for Erlang's emulator.
         """
-        where = place or Machine()
-        super().__init__(name=name, folder=folder, place=where)
-        self.ports = ports
+        super().__init__(name=name, folder=folder, place=place)
         self._definitions = definitions
+        self._listen = tuple(listen)
+        self._dist_port = dist_port
         self._plugins = tuple(plugins)
-        self._addresses = (LOOPBACK, *addresses)
-        self._cluster_name = cluster_name
-        self._epmd = _Epmd(folder=folder, place=where, port=ports.epmd)
+        self._mqtt = mqtt
+        self._management = management
+        self._memory_bytes = memory_bytes
+        self._disk_free_bytes = disk_free_bytes
+        self._emulator = emulator
 
-    async def start(self) -> None:
-        """Start it if it does not run."""
-        await self._epmd.start()
-        await super().start()
-
-    async def stop(self) -> None:
-        """Stop it as an operator would; what is durable is on disk then."""
-        await super().stop()
-        await self._epmd.kill()
-
-    async def kill(self) -> None:
-        """End it at once."""
-        await super().kill()
-        await self._epmd.kill()
+    @property
+    def node(self) -> str:
+        """Name of the Erlang node."""
+        return f"{self.name}@localhost"
 
     async def prepare(self) -> None:
         """Write its configuration."""
-        await asyncio.to_thread(self._write_files)
+        make_home(installed(), self._home, self._plugins)
+        (self.folder / "mnesia").mkdir(exist_ok=True)
+        cookie = self.folder / ".erlang.cookie"
+        if not cookie.exists():
+            cookie.touch(mode=0o600)
+            cookie.write_text(secrets.token_hex(20))
+            cookie.chmod(0o400)
+        private = self._definitions_file
+        private.touch(mode=0o600)
+        private.write_text(json.dumps(self._definitions))
+        (self.folder / "enabled_plugins").write_text(f"[{','.join(self._plugins)}].\n")
+        (self.folder / "rabbitmq.config").write_text(term(self._configuration()) + ".\n")
 
     def command(self) -> list[str]:
         """Return the command."""
-        return [str(self.folder / "home/bin/rabbitmq-server")]
+        return [str(self._home / "sbin/rabbitmq-server")]
 
     def variables(self) -> Mapping[str, str]:
-        """Return its settings, each of which would else come from the system's RabbitMQ.
-
-        https://www.rabbitmq.com/docs/configure#supported-environment-variables
-        """
-        folder = self.folder
+        """Return RabbitMQ's own variables."""
         return {
-            "ERL_EPMD_PORT": str(self.ports.epmd),
-            "ERL_CRASH_DUMP_BYTES": "0",
-            "HOME": str(folder),
-            "RABBITMQ_CONF_ENV_FILE": os.devnull,
-            "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq.conf"),
-            "RABBITMQ_DIST_PORT": str(self.ports.distribution),
-            "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "enabled_plugins"),
-            "RABBITMQ_FEATURE_FLAGS_FILE": str(folder / "data/feature_flags"),
+            "HOME": str(self.folder),
+            "ERL_CRASH_DUMP": str(self.folder / "erl_crash.dump"),
+            "RABBITMQ_ALLOW_INPUT": "1",  # the script becomes the broker instead of watching it
+            "RABBITMQ_CONFIG_FILE": str(self.folder / "rabbitmq.config"),
+            "RABBITMQ_CONF_ENV_FILE": "/dev/null",
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.folder / "enabled_plugins"),
+            "RABBITMQ_GENERATED_CONFIG_DIR": str(self.folder / "generated"),
             "RABBITMQ_LOGS": "-",
-            "RABBITMQ_LOG_BASE": str(folder),
-            "RABBITMQ_MNESIA_BASE": str(folder / "data"),
-            "RABBITMQ_NODENAME": f"{self.name}@localhost",
-            "RABBITMQ_PID_FILE": str(folder / "node.pid"),
-            "RABBITMQ_PLUGINS_DIR": str(folder / "home/plugins"),
-            "RABBITMQ_SCRIPTS_DIR": str(folder / "home/bin"),
+            "RABBITMQ_MNESIA_BASE": str(self.folder / "mnesia"),
+            "RABBITMQ_NODENAME": self.node,
+            "RABBITMQ_SCRIPTS_DIR": str(self._home / "sbin"),
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": (
-                "+S 1:1 +sbwt none +sbwtdcpu none +sbwtdio none"
+                f"-sname {self.node} {self._without_port_mapper} {self._emulator}"
                 " -kernel inet_dist_use_interface {127,0,0,1}"
             ),
-            # the script then becomes the server instead of watching over it: one pid
-            "RUNNING_UNDER_SYSTEMD": "true",
+            "RABBITMQ_SERVER_START_ARGS": "-noinput",
         }
 
     async def answers(self) -> bool:
-        """Say whether it has started: definitions loaded, plugins running, ports open."""
+        """Say whether it greets an AMQP client; it opens its ports as the last thing."""
+        address, port = self._listen[0]
         try:
-            with self.log.open("rb") as log:
-                log.seek(max(0, self.log.stat().st_size - _LOG_TAIL_BYTES))
-                return _STARTED in log.read()
-        except FileNotFoundError:
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                return await self._greets(address, port)
+        except (OSError, TimeoutError):
             return False
 
-    def _write_files(self) -> None:
-        folder = self.folder
-        (folder / "data").mkdir(exist_ok=True)
-        if self.log.exists():
-            self.log.replace(self.log.with_suffix(".log.1"))
-        _private(folder / "definitions.json", json.dumps(self._definitions, indent=1))
-        (folder / "enabled_plugins").write_text(f"[{','.join(self._plugins)}].\n")
-        (folder / "rabbitmq.conf").write_text(self._configuration())
-        _make_home(folder / "home", self._plugins)
+    async def evaluate(self, expression: str) -> str:
+        """Evaluate an Erlang expression in the running broker and return its value as text.
 
-    def _configuration(self) -> str:
-        lines = [
-            f"listeners.tcp.{index} = {address}:{self.ports.amqp}"
-            for index, address in enumerate(self._addresses, start=1)
-        ]
-        lines += [
-            f"load_definitions = {self.folder / 'definitions.json'}",
-            "vm_memory_high_watermark.absolute = 256MiB",
-            "disk_free_limit.absolute = 50MB",
-            "log.console.level = info",
-        ]
-        if self._cluster_name:
-            lines.append(f"cluster_name = {self._cluster_name}")
-        if "rabbitmq_mqtt" in self._plugins:
-            lines += [
-                f"mqtt.listeners.tcp.1 = {LOOPBACK}:{self.ports.mqtt}",
-                "mqtt.allow_anonymous = false",
-            ]
-        return "".join(f"{line}\n" for line in lines)
+        Args:
+            expression: without the full stop at its end.
 
-
-def _make_home(home: Path, plugins: Iterable[str]) -> None:
-    """Make a folder like the one that RabbitMQ is installed in, with links to what is needed."""
-    installed = _installed()
-    if home.exists():
-        shutil.rmtree(home)
-    (home / "bin").mkdir(parents=True)
-    for script in _SCRIPTS:
-        (home / "bin" / script).symlink_to((installed / "sbin" / script).resolve())
-    (home / "plugins").mkdir()
-    for application in _needed(installed / "plugins", {*_CORE, *plugins}):
-        (home / "plugins" / application.name).symlink_to(application)
-
-
-def _installed() -> Path:
-    found = sorted(_INSTALLED.glob("rabbitmq_server-*"))
-    if not found:
-        raise MissingError(
-            "'rabbitmq-server' is not installed: run `apt-get install rabbitmq-server`"
+        Raises:
+            CommandFailedError: the broker could not be reached, or the expression failed.
+        """
+        call = (
+            f"net_kernel:connect_node('{self.node}') orelse halt(3), "
+            f"F = fun() -> {expression} end, "
+            f"case rpc:call('{self.node}', erlang, apply, [F, []]) of "
+            '{badrpc, E} -> io:format("~p~n", [E]), halt(4); '
+            'V -> io:format("~p~n", [V]), halt(0) end.'
         )
-    return found[-1]
+        return await self.inside(
+            "erl", "-noinput", "-hidden", "-sname", f"ask{secrets.token_hex(4)}@localhost",
+            *self._without_port_mapper.split(), "-dist_listen", "false", "-eval", call,
+        )  # fmt: skip
 
+    async def inside(self, *argv: str) -> str:
+        """Run a command beside the broker, with its cookie, and return its output."""
+        command = ["/usr/bin/env", f"HOME={self.folder}", program(argv[0]), *argv[1:]]
+        return await self._place.run(*command)
 
-def _needed(installed: Path, wanted: set[str]) -> list[Path]:
-    """Return the folders of these applications and of all that they start before themselves."""
-    folders = {each.name.rpartition("-")[0]: each for each in installed.iterdir() if each.is_dir()}
-    found: dict[str, Path] = {}
-    waiting = list(wanted)
-    while waiting:
-        name = waiting.pop()
-        folder = folders.get(name)
-        if name in found or folder is None:
-            continue  # Erlang's own
-        found[name] = folder
-        text = (folder / "ebin" / f"{name}.app").read_text()
-        if match := _APPLICATIONS.search(text):
-            waiting += [each.strip(" \t\n'") for each in match[1].split(",")]
-    return sorted(found.values())
+    @property
+    def _home(self) -> Path:
+        return self.folder / "home"
 
+    @property
+    def _definitions_file(self) -> Path:
+        return self.folder / "definitions.json"
 
-def _private(path: Path, text: str) -> None:
-    """Write a file that only its owner can read."""
-    path.touch(mode=0o600)
-    path.chmod(0o600)
-    path.write_text(text)
+    @property
+    def _without_port_mapper(self) -> str:
+        return f"-start_epmd false -erl_epmd_port {self._dist_port}"
+
+    def _configuration(self) -> dict[str, object]:
+        rabbit: dict[str, object] = {
+            "tcp_listeners": list(self._listen),
+            "load_definitions": str(self._definitions_file),
+            "loopback_users": [],
+            "vm_memory_high_watermark": (Atom("absolute"), self._memory_bytes),
+            "disk_free_limit": self._disk_free_bytes,
+            "channel_max": 128,
+            "log": {"console": {"enabled": True, "level": Atom("info")}},
+        }
+        configuration: dict[str, object] = {"rabbit": rabbit}
+        if self._mqtt is not None:
+            configuration["rabbitmq_mqtt"] = {
+                "tcp_listeners": [self._mqtt],
+                "allow_anonymous": False,
+                # sessions outlive a weekend; the first name is 3.x's, the second 4.x's
+                "subscription_ttl": _WEEK_SECONDS * 1000,
+                "max_session_expiry_interval_seconds": _WEEK_SECONDS,
+            }
+        if self._management is not None:
+            address, port = self._management
+            configuration["rabbitmq_management"] = {"tcp_config": {"ip": address, "port": port}}
+        return configuration
+
+    async def _greets(self, address: str, port: int) -> bool:
+        connection = await self._place.connect(address, port)
+        reader, writer = await asyncio.open_connection(sock=connection)
+        try:
+            writer.write(_GREETING)
+            return await reader.read(1) == _METHOD_FRAME
+        finally:
+            writer.close()

@@ -29,7 +29,7 @@ _CLONE_NEWNET = 0x40000000
 _INIT = """
 set -e
 hostname "$1"
-mount -t tmpfs -o mode=755,size=64m tmpfs /run
+mount -t tmpfs -o mode=755 tmpfs /run
 mount -t tmpfs -o mode=755,size=16m tmpfs /var/lib/cni
 mkdir -p /run/lock
 if [ -n "$2" ]; then mkdir -p "${2%/*}"; cp "$3" "$2"; fi

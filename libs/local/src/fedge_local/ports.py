@@ -1,43 +1,61 @@
-"""TCP ports of this machine: free ones, and whether one that was chosen before is still ours."""
+"""Ports of one machine: chosen free once, then kept, so that addresses stay what they were."""
 
-import contextlib
 import socket
 from collections.abc import Iterable
 from pathlib import Path
 
-from fedge_local.errors import PortTakenError
+from fedge_local.errors import LocalError, PortTakenError
 
-LOOPBACK = "127.0.0.1"
-
-
-def free_ports(count: int) -> list[int]:
-    """Return that many different ports of the loopback address that nobody uses now."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind((LOOPBACK, 0))
-        return [int(each.getsockname()[1]) for each in sockets]
+_FIRST = 20_000  # below the range from which the kernel gives ports to outgoing connections
+_BLOCKS = 1_000
+_BLOCK = 10
+_LAST = _FIRST + _BLOCKS * _BLOCK
 
 
-def check_free(port: int, *, wanted_by: str, state: Path, addresses: Iterable[str] = ()) -> None:
-    """Check that a port can be bound.
+def choose(names: Iterable[str], *, seed: int, taken: Iterable[int] = ()) -> dict[str, int]:
+    """Choose a free port of the loopback address for each name.
 
     Args:
-        port: the port.
-        wanted_by: the process that wants it, for the message.
-        state: the file that remembers it, for the message.
-        addresses: further addresses that it is bound on.
+        names: what the ports are for.
+        seed: where to begin to look; different stacks begin at different places.
+        taken: ports that are spoken for.
 
     Raises:
-        PortTakenError: somebody else has it.
+        LocalError: there are not enough.
     """
-    for address in (LOOPBACK, *addresses):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((address, port))
-            except OSError as exc:
-                raise PortTakenError(
-                    f"port {port} on {address}, which {wanted_by} used before, is taken by another"
-                    f" process: stop that process, or delete {state} and other ports are chosen"
-                ) from exc
+    used = set(taken)
+    chosen: dict[str, int] = {}
+    start = _FIRST + seed % _BLOCKS * _BLOCK
+    candidates = iter([*range(start, _LAST), *range(_FIRST, start)])
+    for name in names:
+        for port in candidates:
+            if port not in used and is_free(port):
+                chosen[name] = port
+                break
+        else:
+            raise LocalError(f"no port between {_FIRST} and {_LAST} is free for {name!r}")
+    return chosen
+
+
+def is_free(port: int, address: str = "127.0.0.1") -> bool:
+    """Whether a server could listen there now."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+        except OSError:
+            return False
+    return True
+
+
+def require_free(name: str, port: int, *, remembered_in: Path) -> None:
+    """Make sure that the server ``name`` can listen on the port that it was given before.
+
+    Raises:
+        PortTakenError: another process has it; with the remedy.
+    """
+    if not is_free(port):
+        raise PortTakenError(
+            f"port {port}, which {name} had before, is in use by another process: stop that"
+            f" process, or remove {remembered_in} to have new ports chosen"
+        )

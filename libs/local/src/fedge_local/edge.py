@@ -1,0 +1,133 @@
+"""One edge of a stack: a host with its broker, its containerd and the edge services."""
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+
+from fedge_fabric.definitions import User, edge_definitions
+from fedge_local import network
+from fedge_local.containerd import Containerd
+from fedge_local.hosts import EdgeHost
+from fedge_local.programs import Program
+from fedge_local.rabbitmq import EDGE_PLUGINS, RabbitMQ
+from fedge_local.servers import START_SECONDS, Server
+from fedge_objects import NodeName
+
+AMQP_PORT = 5672
+MQTT_PORT = 1883
+_DIST_PORT = 25672
+_MEMORY_BYTES = 256_000_000
+SERVICES = ("meta", "edged", "twin")
+
+
+class Edge:
+    """An edge that can be started, cut off, and lose its power."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        folder: Path,
+        subnet: network.Subnet,
+        index: int,
+        admin: User,
+        link: User,
+        cloud: str,
+        settings: Mapping[str, str],
+    ) -> None:
+        """Describe an edge.
+
+        Args:
+            name: of the node.
+            folder: of all its files.
+            subnet: the stack's.
+            index: its number in the stack.
+            admin: the user of its services at its broker, for MQTT too.
+            link: its user at the cloud's broker.
+            cloud: the cloud's broker as ``host:port``.
+            settings: more settings for its services.
+        """
+        self.name = name
+        self.folder = folder
+        self.host = EdgeHost(
+            name=name,
+            folder=folder,
+            subnet=subnet,
+            index=index,
+            cgroup_parent=f"/fedge-{subnet.tag}/{name}",
+        )
+        self.containerd = Containerd(host=self.host, folder=folder / "containerd")
+        self.rabbitmq = RabbitMQ(
+            name="rabbitmq",
+            folder=folder / "rabbitmq",
+            place=self.host,
+            definitions=edge_definitions(node=NodeName(name), admin=admin, link=link, cloud=cloud),
+            listen=[("127.0.0.1", AMQP_PORT)],
+            dist_port=_DIST_PORT,
+            plugins=EDGE_PLUGINS,
+            mqtt=("0.0.0.0", MQTT_PORT),  # noqa: S104 - devices come from the host's own network
+            memory_bytes=_MEMORY_BYTES,
+        )
+        account = f"{admin.name}:{admin.password}"
+        self.services = Program(
+            name="edge",
+            services=SERVICES,
+            folder=folder / "services",
+            place=self.host,
+            settings={
+                "FEDGE_EDGE_NODE_NAME": name,
+                "FEDGE_EDGE_AMQP_URL": f"amqp://{account}@127.0.0.1:{AMQP_PORT}/",
+                "FEDGE_EDGE_DATA_DIR": str(folder / "data"),
+                "FEDGE_EDGED_CRI_SOCKET": str(self.containerd.socket),
+                "FEDGE_EDGED_CGROUP_PARENT": self.host.cgroup_parent,
+                "FEDGE_EDGED_POD_LOG_DIR": str(folder / "pod-logs"),
+                "FEDGE_TWIN_MQTT_URL": f"mqtt://{account}@127.0.0.1:{MQTT_PORT}",
+                **settings,
+            },
+        )
+
+    @property
+    def servers(self) -> tuple[Server, ...]:
+        """All its processes, containers apart."""
+        return (self.rabbitmq, self.containerd, self.services)
+
+    @property
+    def mqtt_address(self) -> tuple[str, int]:
+        """Where this machine reaches the edge's MQTT, while the line is up."""
+        return self.host.address, MQTT_PORT
+
+    @property
+    def is_on(self) -> bool:
+        """Whether the host has power."""
+        return self.host.is_on
+
+    async def start(self, *, line_up: bool) -> None:
+        """Boot the host and start everything in it; `ready` waits until all answers.
+
+        The services are started as soon as containerd answers; they wait for nothing else.
+        """
+        await self.host.boot(line_up=line_up)
+        for folder in ("data", "pod-logs"):
+            (self.folder / folder).mkdir(exist_ok=True)
+        await self.containerd.start()
+        await self.rabbitmq.start()
+        await self.containerd.ready()
+        await self.services.start()
+
+    async def ready(self, *, timeout_seconds: float = START_SECONDS) -> None:
+        """Wait until everything answers.
+
+        Raises:
+            NotReadyError: something ended or did not answer in time.
+        """
+        async with asyncio.TaskGroup() as tasks:
+            for server in self.servers:
+                tasks.create_task(server.ready(timeout_seconds=timeout_seconds), name=server.name)
+
+    async def stop(self) -> None:
+        """Shut it down in order, then switch the host off."""
+        await self.services.stop()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.rabbitmq.stop(), name="stop rabbitmq")
+            tasks.create_task(self.containerd.stop(), name="stop containerd")
+        await self.host.power_cut()

@@ -155,7 +155,8 @@ async def twin(broker: Broker, data_dir: Path) -> AsyncIterator[None]:
     finally:
         waiting.cancel()
         running.cancel()
-        await asyncio.wait({running})
+        await asyncio.wait({running}, timeout=DEADLINE_SECONDS)
+        assert running.done(), "twin does not stop"
         if not running.cancelled():
             running.result()
 

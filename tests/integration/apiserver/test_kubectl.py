@@ -38,7 +38,9 @@ spec:
 def kubectl(kubeconfig: Path, namespace: str, tmp_path: Path) -> Kubectl:
     """Runs kubectl in the test's namespace; ``text`` is its standard input."""
 
-    def run(*arguments: str, text: str = "", code: int = 0) -> "subprocess.CompletedProcess[str]":
+    def run(
+        *arguments: str, text: str = "", code: int = 0, editor: str = "false"
+    ) -> "subprocess.CompletedProcess[str]":
         done = subprocess.run(
             ["kubectl", f"--kubeconfig={kubeconfig}", f"--namespace={namespace}", *arguments],
             input=text,
@@ -46,7 +48,11 @@ def kubectl(kubeconfig: Path, namespace: str, tmp_path: Path) -> Kubectl:
             text=True,
             timeout=30,
             check=False,
-            env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin:/usr/local/bin"},
+            env={
+                "HOME": str(tmp_path),
+                "PATH": "/usr/bin:/bin:/usr/local/bin",
+                "KUBE_EDITOR": editor,
+            },
         )
         assert done.returncode == code, (arguments, done.stdout, done.stderr)
         return done
@@ -143,6 +149,26 @@ def test_server_side_apply_reports_conflicts(kubectl: Kubectl) -> None:
     kubectl(
         "apply", "--server-side", "--field-manager=bob", "--force-conflicts", "-f", "-", text=other
     )
+    assert kubectl("get", "cm", "hello", "-o", "jsonpath={.data.greeting}").stdout == "ho"
+
+
+def test_unknown_kind_is_said_to_be_unknown(kubectl: Kubectl) -> None:
+    text = "apiVersion: no.such/v1\nkind: Thing\nmetadata: {name: x}\n"
+    done = kubectl("apply", "-f", "-", text=text, code=1)
+    assert 'no matches for kind "Thing" in version "no.such/v1"' in done.stderr
+
+
+def test_replace_and_diff_know_the_defaults(kubectl: Kubectl) -> None:
+    kubectl("apply", "-f", "-", text=MANIFEST)
+    kubectl("replace", "-f", "-", text=MANIFEST)
+    done = kubectl("diff", "-f", "-", text=MANIFEST.replace("hi}", "ho}"), code=1)
+    changed = [line for line in done.stdout.splitlines() if line.startswith(("+ ", "- "))]
+    assert changed == ["-  greeting: hi", "+  greeting: ho"]
+
+
+def test_edit_writes_what_the_editor_wrote(kubectl: Kubectl) -> None:
+    kubectl("apply", "-f", "-", text=MANIFEST)
+    kubectl("edit", "cm", "hello", editor="sed -i s/hi/ho/")
     assert kubectl("get", "cm", "hello", "-o", "jsonpath={.data.greeting}").stdout == "ho"
 
 

@@ -90,7 +90,7 @@ async def running_server(settings: ApiServerSettings) -> AsyncIterator[Endpoint]
             interface="asgi3",
             access_log=False,
             log_config=None,
-            log_level="warning",
+            log_level="error",
             server_header=False,
             date_header=False,
             timeout_keep_alive=_IDLE_SECONDS,

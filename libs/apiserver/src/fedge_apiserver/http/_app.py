@@ -26,7 +26,7 @@ from fedge_apiserver.http._messages import (
     Scope,
     Send,
 )
-from fedge_apiserver.http._openapi import OpenApi
+from fedge_apiserver.http._openapi import V2_PROTOBUF, OpenApi
 from fedge_apiserver.http._reading import Reading
 from fedge_apiserver.http._reviews import review_access
 from fedge_apiserver.http._writing import Writing
@@ -149,7 +149,13 @@ class ApiApplication:
     async def _document(self, request: Request, rest: list[str]) -> None:
         match rest:
             case ["v2"]:
-                await request.answer_json(self._openapi.v2())
+                if V2_PROTOBUF in request.header(b"accept"):
+                    await request.answer(
+                        self._openapi.v2_protobuf(),
+                        content_type=V2_PROTOBUF.replace("@", ".").encode(),
+                    )
+                else:
+                    await request.answer_json(self._openapi.v2())
             case ["v3"]:
                 await request.answer_json(self._openapi.v3_index())
             case ["v3", "api", "v1"]:

@@ -1,9 +1,10 @@
 """A container's log, streamed from the edge by way of the hub."""
 
-from typing import Final
+import asyncio
+from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, urlencode
 
-import httpx
+import structlog
 
 from fedge_apiserver.errors import ApiError, bad_request
 from fedge_apiserver.http._messages import Request
@@ -11,6 +12,11 @@ from fedge_apiserver.registry import Registry
 from fedge_apiserver.resources import PODS
 from fedge_apiserver.store import decode
 from fedge_objects import JsonObject
+
+if TYPE_CHECKING:
+    import httpx
+
+log = structlog.stdlib.get_logger("fedge.apiserver.logs")
 
 _PARAMETERS: Final[tuple[str, ...]] = (
     "follow",
@@ -29,7 +35,7 @@ class Logs:
 
     def __init__(self, registry: Registry, hub_url: str | None) -> None:
         self._registry = registry
-        self._hub_url = hub_url
+        self._hub_url = hub_url.rstrip("/") if hub_url else None
         self._client: httpx.AsyncClient | None = None
 
     async def close(self) -> None:
@@ -62,24 +68,43 @@ class Logs:
         url = f"{self._hub_url}/nodes/{quote(node, safe='')}/containerLogs/{parts}"
         if parameters:
             url += f"?{urlencode(parameters)}"
+        copying = asyncio.create_task(self._copy(request, url), name="apiserver-log")
+        gone = asyncio.create_task(request.until_gone(), name="apiserver-log-disconnect")
+        try:
+            await asyncio.wait({copying, gone}, return_when=asyncio.FIRST_COMPLETED)
+            if copying.done():
+                await copying
+        finally:
+            copying.cancel()
+            gone.cancel()
+
+    async def _copy(self, request: Request, url: str) -> None:
+        """Send on what the hub sends."""
+        import httpx  # noqa: PLC0415 - a tenth of a second and megabytes that few servers need
+
         if self._client is None:
             # A log that is followed may be silent for hours, but a connection must come at once.
             timeout = httpx.Timeout(10.0, read=None)
             self._client = httpx.AsyncClient(timeout=timeout, trust_env=False)
+        is_started = False
         try:
             async with self._client.stream("GET", url) as answer:
                 if answer.is_error:
                     reason = (await answer.aread()).decode("utf-8", "replace").strip()
                     raise _refusal(answer.status_code, reason)
                 await request.start_stream(b"text/plain")
+                is_started = True
                 async for piece in answer.aiter_bytes():
                     await request.send_piece(piece)
-                await request.send_piece(b"", is_last=True)
         except httpx.TransportError as exc:
-            raise _no_way(
-                f"the hub at {self._hub_url} cannot be reached for the log of {namespace}/{name}: "
-                f"{type(exc).__name__} {exc}; check that it runs (fedge run hub)"
-            ) from exc
+            if not is_started:
+                raise _no_way(
+                    f"the hub at {self._hub_url} cannot be reached: {type(exc).__name__} {exc}; "
+                    "check that it runs (fedge run hub)"
+                ) from exc
+            # The head is sent already: all that can be said now is that the log ends here.
+            log.warning("log_stream_broken", url=url, error=str(exc))
+        await request.send_piece(b"", is_last=True)
 
 
 def _container(pod: JsonObject, wanted: str) -> str:

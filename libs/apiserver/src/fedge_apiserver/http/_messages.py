@@ -105,6 +105,11 @@ class Request:
             if not message.get("more_body"):
                 return b"".join(chunks)
 
+    async def until_gone(self) -> None:
+        """Return when the client has closed the connection."""
+        while (await self.receive())["type"] != "http.disconnect":
+            pass
+
     async def answer(
         self,
         body: bytes,

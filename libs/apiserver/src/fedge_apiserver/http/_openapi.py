@@ -16,6 +16,8 @@ from fedge_apiserver.strategic import MERGE_KEYS
 from fedge_objects import JsonObject
 
 _PREFIX: Final = "io.fedge.api."
+V2_PROTOBUF: Final = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
+_VERSION: Final = "v1.32.0"
 _SCALARS: Final[dict[str, dict[str, Any]]] = {
     "s": {"type": "string"},
     "i": {"type": "integer", "format": "int64"},
@@ -50,10 +52,23 @@ class OpenApi:
             _add_schemas(resource, "#/definitions/", definitions)
         return {
             "swagger": "2.0",
-            "info": {"title": "Kubernetes", "version": "v1.32.0"},
+            "info": {"title": "Kubernetes", "version": _VERSION},
             "paths": paths,
             "definitions": definitions,
         }
+
+    def v2_protobuf(self) -> bytes:
+        """Return a document of version 2 that describes nothing, in gnostic's encoding.
+
+        ``kubectl`` asks for it only for kinds that are not in version 3, to validate what no server
+        would; where it finds no description, it goes on to say that there is no such kind.
+        """
+
+        def text(number: int, content: bytes) -> bytes:
+            return bytes([number << 3 | 2, len(content)]) + content
+
+        info = text(1, b"Kubernetes") + text(2, _VERSION.encode())
+        return text(1, b"2.0") + text(2, info) + text(8, b"") + text(9, b"")
 
     def v3_index(self) -> JsonObject:
         """Return where the documents of version 3 lie, one for each group and version."""
@@ -78,7 +93,7 @@ class OpenApi:
             _add_schemas(resource, "#/components/schemas/", schemas)
         return {
             "openapi": "3.0.0",
-            "info": {"title": "Kubernetes", "version": "v1.32.0"},
+            "info": {"title": "Kubernetes", "version": _VERSION},
             "paths": paths,
             "components": {"schemas": schemas},
         }

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from fedge_apiserver.errors import ApiError, ahead, bad_request, expired
-from fedge_apiserver.http._messages import ClientGoneError, Form, Request, encode, negotiate
+from fedge_apiserver.http._messages import Form, Request, encode, negotiate
 from fedge_apiserver.objects import read_view
 from fedge_apiserver.registry import Registry
 from fedge_apiserver.resources import Resource
@@ -248,10 +248,7 @@ class Reading:
 async def _until_gone(request: Request, watch: Watch) -> None:
     """Return when the client has closed the connection, and wake the watch."""
     try:
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
-    except ClientGoneError:
-        pass
+        await request.until_gone()
     finally:
         watch.wake()
 

@@ -49,6 +49,25 @@ def _default(value: JsonObject) -> None:
             _default_container(container, is_host_network=bool(spec.get("hostNetwork")))
     for volume in spec.get("volumes") or ():
         _default_volume(volume)
+    _add_tolerations(spec)
+
+
+def _add_tolerations(spec: dict[str, Any]) -> None:
+    """Let the pod stay for a while on a node that is lost, unless it says otherwise.
+
+    A cluster does so at each write, so that a manifest without them replaces a pod that has them.
+    """
+    tolerations: list[dict[str, Any]] = spec.setdefault("tolerations", [])
+    for key in (_NOT_READY, _UNREACHABLE):
+        if not any(_tolerates_eviction(toleration, key) for toleration in tolerations):
+            tolerations.append(
+                {
+                    "key": key,
+                    "operator": "Exists",
+                    "effect": "NoExecute",
+                    "tolerationSeconds": _TOLERATED_SECONDS,
+                }
+            )
 
 
 def _default_container(container: dict[str, Any], *, is_host_network: bool) -> None:
@@ -118,17 +137,6 @@ def _default_volume(volume: dict[str, Any]) -> None:
 
 def _create(value: JsonObject) -> None:
     value["status"] = {"phase": "Pending", "qosClass": quality(value["spec"])}
-    tolerations: list[dict[str, Any]] = value["spec"].setdefault("tolerations", [])
-    for key in (_NOT_READY, _UNREACHABLE):
-        if not any(_tolerates_eviction(toleration, key) for toleration in tolerations):
-            tolerations.append(
-                {
-                    "key": key,
-                    "operator": "Exists",
-                    "effect": "NoExecute",
-                    "tolerationSeconds": _TOLERATED_SECONDS,
-                }
-            )
 
 
 def _tolerates_eviction(toleration: dict[str, Any], key: str) -> bool:

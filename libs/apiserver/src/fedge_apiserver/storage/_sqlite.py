@@ -77,10 +77,12 @@ class SqliteStorage:
             raise StorageError(f"{self._path} is not open")
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, work)
-        except sqlite3.Error as exc:
+        except (sqlite3.Error, OSError) as exc:
             raise StorageError(f"{self._path}: {exc}") from exc
 
     def _open(self) -> Log:
+        # It holds secrets; SQLite gives its other files the same rights.
+        self._path.touch(mode=0o600)
         connection = sqlite3.connect(self._path, isolation_level=None)
         self._connection = connection
         connection.execute("PRAGMA journal_mode=WAL")

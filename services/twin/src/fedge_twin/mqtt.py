@@ -16,6 +16,7 @@ import structlog
 
 from fedge_objects import NodeName
 from fedge_service import backoff
+from fedge_twin.cancelling import heed_cancellation
 from fedge_twin.payloads import Message
 from fedge_twin.topics import filters, filters_of
 from fedge_twin.twins import Twins, Word
@@ -70,6 +71,7 @@ class MqttLink:
                         reason=_first(group),
                         waited_seconds=round(waited, 1),
                     )
+                heed_cancellation()
                 if self.connected.is_set():
                     self.connected.clear()
                     break
@@ -130,27 +132,16 @@ class MqttLink:
                 await _subscribe(client, each)
             for each in sorted(subscribed - wanted):
                 await client.unsubscribe(each)
-                _heed_cancellation()
+                heed_cancellation()
             subscribed = wanted
             await twins.keys_changed.wait()
 
 
 async def _subscribe(client: aiomqtt.Client, topic_filter: str) -> None:
     answers = await client.subscribe(topic_filter, qos=AT_LEAST_ONCE)
-    _heed_cancellation()
+    heed_cancellation()
     if any((each if isinstance(each, int) else each.value) >= _REFUSED for each in answers):
         log.error("mqtt_subscription_refused", filter=topic_filter)
-
-
-def _heed_cancellation() -> None:
-    """Go on being cancelled where the library has lost it.
-
-    It waits with ``asyncio.wait_for``, which up to Python 3.11 drops a cancellation that comes in
-    the same moment as the answer (https://github.com/python/cpython/issues/86296).
-    """
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError
 
 
 def _bytes(payload: object) -> bytes:

@@ -15,6 +15,7 @@ from fedge_fabric import Address, Envelope, UnavailableError, kinds
 from fedge_fabric import topology as t
 from fedge_objects import JsonObject, NodeName, ObjectKey
 from fedge_service import backoff
+from fedge_twin.cancelling import heed_cancellation
 
 log = structlog.stdlib.get_logger("fedge.twin")
 
@@ -71,6 +72,7 @@ class Reporting:
                                 tasks.create_task(self._tell(key, publisher, statuses))
                     except* UnavailableError as group:
                         log.warning("telling_again", reason=str(group.exceptions[0]))
+                        heed_cancellation()
                     else:
                         break
 

@@ -97,8 +97,8 @@ class EdgeHost:
         if self.is_on:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
+        await network.unplug(self._subnet, self._index)
         self._clear()
-
         init = self._start_init()
         init.save(self._pid_file)
         try:
@@ -115,6 +115,7 @@ class EdgeHost:
             await init.kill()
             if parent is not None:
                 await parent.ended()
+        await network.unplug(self._subnet, self._index)
         self._pid_file.unlink(missing_ok=True)
         self._clear()
 

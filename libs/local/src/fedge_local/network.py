@@ -120,6 +120,20 @@ async def plug_in(subnet: Subnet, index: int, *, pid: int, up: bool) -> None:
     )
 
 
+async def unplug(subnet: Subnet, index: int) -> None:
+    """Remove the cable to an edge.
+
+    The kernel removes it with the edge's network namespace, but some time after its last process.
+    """
+    cable = subnet.cable(index)
+    if _exists(cable):
+        try:
+            await run(["ip", "link", "delete", cable])
+        except CommandFailedError:
+            if _exists(cable):
+                raise
+
+
 async def set_cable(subnet: Subnet, index: int, *, up: bool) -> None:
     """Cut or mend the line to an edge; without an edge there is nothing to do."""
     cable = subnet.cable(index)

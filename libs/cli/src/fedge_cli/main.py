@@ -10,4 +10,6 @@ def main() -> None:
         from fedge_cli.running import run  # noqa: PLC0415 - see there
 
         raise SystemExit(run(arguments[1:]))
-    raise SystemExit(2)
+    from fedge_cli.app import app  # noqa: PLC0415 - a gateway that runs services loads none of it
+
+    app()

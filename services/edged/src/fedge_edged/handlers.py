@@ -1,5 +1,6 @@
 """Messages in: changes that meta stored, and requests of hub."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from fedge_edged.logs import LogError, LogOptions, read_log
@@ -16,7 +17,7 @@ from fedge_fabric import (
 )
 from fedge_fabric import topology as t
 from fedge_fabric.fabric import Delivery, Fabric
-from fedge_objects import NodeName
+from fedge_objects import Change, NodeName
 
 RESOURCES = ("pods", "configmaps", "secrets", "nodes")
 PIECE_CHARACTERS = 256 * 1024
@@ -25,7 +26,18 @@ PIECE_CHARACTERS = 256 * 1024
 class Handlers:
     """Reads messages and calls the domain."""
 
-    def __init__(self, *, node: NodeName, pods: NodePods, specs: Specs, fabric: Fabric) -> None:
+    def __init__(
+        self,
+        *,
+        node: NodeName,
+        pods: NodePods,
+        specs: Specs,
+        fabric: Fabric,
+        take: Callable[[Change], None],
+        report_all: Callable[[], None],
+    ) -> None:
+        self._take = take
+        self._report_all = report_all
         self._node = node
         self._pods = pods
         self._specs = specs
@@ -40,13 +52,13 @@ class Handlers:
 
     async def on_change(self, delivery: Delivery) -> None:
         """Take an object or its tombstone."""
-        self._pods.apply(change_of(delivery.envelope))
+        self._take(change_of(delivery.envelope))
 
     async def on_request(self, delivery: Delivery) -> None:
         """Answer a request."""
         match delivery.envelope.type:
             case kinds.INVENTORY_ASKED:
-                self._pods.report_all()
+                self._report_all()
             case kinds.LOGS_ASKED:
                 await self._logs(delivery.envelope)
             case other:

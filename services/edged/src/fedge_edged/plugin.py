@@ -5,6 +5,7 @@ loaded, so that a gateway that was switched on has its pods back at once, with t
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -24,7 +25,7 @@ from fedge_edged.settings import EdgedSettings
 from fedge_edged.specs import Specs
 from fedge_edged.volumes import Volumes
 from fedge_edged.worker import Tools
-from fedge_objects import JsonObject, NodeName, ObjectKey
+from fedge_objects import Change, JsonObject, NodeName, ObjectKey
 from fedge_service import Ready, ServicePlugin
 from fedge_store import ObjectReader
 
@@ -49,6 +50,7 @@ class _Edged:
         self.clock = _SystemClock()
         self.store_path = edge.data_dir / STORE_NAME
         self.address = node_status.host_address()
+        self._report_node_now = asyncio.Event()
         self.reporting = Reporting(
             node=self.node,
             incarnation=next_incarnation(edge.data_dir / "edged.incarnation"),
@@ -82,7 +84,7 @@ class _Edged:
             async with ObjectReader.opened(self.store_path) as reader:
                 for resource in (*RESOURCES_BEFORE_PODS, "pods"):
                     for change in await reader.list(resource, with_tombstones=True):
-                        self.pods.apply(change)
+                        self.take(change)
         except FileNotFoundError:
             log.info("store_not_there_yet", path=str(self.store_path))
 
@@ -94,17 +96,34 @@ class _Edged:
         except FileNotFoundError:
             return False
 
+    def report_all(self) -> None:
+        """Report everything anew."""
+        self.pods.report_all()
+        self._report_node_now.set()
+
+    def take(self, change: Change) -> None:
+        """Take an object or its tombstone."""
+        self.pods.apply(change)
+        if change.key.resource == "nodes" and change.object and _is_unknown(change.object):
+            # the cloud gave us up for lost, and waits to hear otherwise
+            self._report_node_now.set()
+
     async def report_node(self) -> None:
-        """Report the node's status when it changed, and every so often, until cancelled."""
+        """Report the node's status when it changed, when asked, and every so often."""
         previous: JsonObject | None = None
         reported_at = 0.0
         while True:
+            asked = self._report_node_now.is_set()
+            self._report_node_now.clear()
             status = await self._node_status(previous)
             now = self.clock.now()
-            if _changed(previous, status) or now - reported_at >= self.settings.report_seconds:
+            due = now - reported_at >= self.settings.report_seconds
+            if asked or due or _changed(previous, status):
                 self.reporting.node_status(status, node_status.labels(self.node))
                 previous, reported_at = status, now
-            await asyncio.sleep(NODE_LOOK_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(NODE_LOOK_SECONDS):
+                    await self._report_node_now.wait()
 
     async def _node_status(self, previous: JsonObject | None) -> JsonObject:
         try:
@@ -124,6 +143,12 @@ class _Edged:
             now=self.clock.now(),
             previous=previous,
         )
+
+
+def _is_unknown(node: JsonObject) -> bool:
+    """Whether the cloud holds that it does not know how the node is."""
+    conditions = (node.get("status") or {}).get("conditions") or ()
+    return any(each["type"] == "Ready" and each["status"] == "Unknown" for each in conditions)
 
 
 def _changed(before: JsonObject | None, after: JsonObject) -> bool:
@@ -170,7 +195,14 @@ async def _serve_broker(edged: _Edged, ready: Ready) -> None:
     fabric = Fabric(
         edge.amqp_url.get_secret_value(), service="edged", exchanges=topology.EDGE_EXCHANGES
     )
-    Handlers(node=edged.node, pods=edged.pods, specs=edged.specs, fabric=fabric).subscribe()
+    Handlers(
+        node=edged.node,
+        pods=edged.pods,
+        specs=edged.specs,
+        fabric=fabric,
+        take=edged.take,
+        report_all=edged.report_all,
+    ).subscribe()
     async with fabric.running(), asyncio.TaskGroup() as tasks:
         # what was stored before our queue was there
         await edged.read_store()

@@ -55,7 +55,7 @@ class Pods:
                 name,
                 {
                     "metadata": {"uid": report.uid},
-                    "status": {**dict.fromkeys(_OWNED), **report.status},
+                    "status": _whole(report.status),
                 },
                 subresource="status",
                 content_type=STRATEGIC_MERGE_PATCH,
@@ -63,3 +63,12 @@ class Pods:
         except (NotFoundError, ConflictError) as exc:
             # gone, or a new pod of the same name: this status is about neither
             log.info("report_outdated", pod=str(report.key), node=report.node, reason=str(exc))
+
+
+def _whole(status: JsonObject) -> JsonObject:
+    """Return a patch that leaves nothing of an older status: what is absent is set to null."""
+    conditions = [
+        {"reason": None, "message": None, **condition}
+        for condition in status.get("conditions") or ()
+    ]
+    return {**dict.fromkeys(_OWNED), **status, "conditions": conditions}

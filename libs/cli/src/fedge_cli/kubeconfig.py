@@ -93,7 +93,7 @@ def _named(config: Any, kind: str, name: str) -> dict[str, Any]:
 
 def _token(user: dict[str, Any], folder: Path) -> str:
     if "tokenFile" in user:
-        return (folder / user["tokenFile"]).read_text().strip()
+        return (folder / str(user["tokenFile"])).read_text().strip()
     return str(user.get("token", ""))
 
 

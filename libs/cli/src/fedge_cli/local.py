@@ -1,10 +1,9 @@
 """The system that runs on this machine, if one does."""
 
-import json
 import os
 from pathlib import Path
 
-DEFAULT_DATA_DIR = Path("/var/lib/fedge/demo")
+DEFAULT_DATA_DIR = Path("/var/lib/fedge")
 
 
 def data_dir(explicit: Path | None = None) -> Path:
@@ -14,8 +13,5 @@ def data_dir(explicit: Path | None = None) -> Path:
 
 def running_kubeconfig() -> Path | None:
     """Return the kubeconfig of the local system, if there is one."""
-    state = data_dir() / "stack.json"
-    try:
-        return Path(json.loads(state.read_text())["kubeconfig"])
-    except (OSError, ValueError, KeyError):
-        return None
+    path = data_dir() / "kubeconfig"
+    return path if path.exists() else None

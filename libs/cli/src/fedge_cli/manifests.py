@@ -35,7 +35,11 @@ def read(path: str) -> Iterator[Manifest | UsageError]:
         raise UsageError(f"the path {path!r} does not exist")
     files = [root]
     if root.is_dir():
-        files = sorted(each for each in root.iterdir() if each.suffix in SUFFIXES)
+        files = sorted(
+            each
+            for each in root.iterdir()
+            if each.suffix in SUFFIXES and each.stem.lower() != "kustomization"
+        )
         if not files:
             raise UsageError(f"the folder {path!r} holds no .yaml, .yml or .json file")
     for file in files:

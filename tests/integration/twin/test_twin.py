@@ -1,6 +1,8 @@
 """Twin as its neighbours see it: meta's messages in, MQTT to devices, reports to the cloud."""
 
 import asyncio
+import contextlib
+import functools
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -161,6 +163,38 @@ async def twin(broker: Broker, data_dir: Path) -> AsyncIterator[None]:
             running.result()
 
 
+class Proxy:
+    """A line that can be cut."""
+
+    def __init__(self, to_port: int) -> None:
+        self._to_port = to_port
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._server: asyncio.Server | None = None
+        self.port = 0
+
+    async def open(self) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    def cut(self) -> None:
+        assert self._server is not None
+        self._server.close()
+        for writer in self._writers:
+            writer.transport.abort()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        broker_reader, broker_writer = await asyncio.open_connection("127.0.0.1", self._to_port)
+        self._writers |= {writer, broker_writer}
+        await asyncio.gather(self._pump(reader, broker_writer), self._pump(broker_reader, writer))
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+
 def desired_of(status: dict[str, Any], name: str) -> str | None:
     twins = {each["propertyName"]: each for each in status["twins"]}
     value: str | None = twins.get(name, {}).get("observedDesired", {}).get("value")
@@ -293,6 +327,38 @@ async def test_bad_input_is_answered_with_its_reason_and_disturbs_nobody(
         await player.say("plant/meter", "twin/update", twin={"level": {"actual": {"value": "1"}}})
         assert "code" not in await player.inbox.on("meter/twin/update/result")
         await player.change("meter", None)
+
+
+def is_desired(value: str, status: dict[str, Any]) -> bool:
+    return desired_of(status, "open") == value
+
+
+def is_reported(value: str, status: dict[str, Any]) -> bool:
+    return reported_of(status, "open") == value
+
+
+def is_delta(value: str, _: str, payload: Any) -> bool:
+    return bool(payload["delta"] == {"open": value})
+
+
+async def test_a_link_that_breaks_is_made_again_and_loses_nothing(
+    mqtt_broker: Broker, player: Player, tmp_path: Path
+) -> None:
+    proxy = Proxy(mqtt_broker.mqtt_port)
+    await proxy.open()
+    await player.subscribe("$hw/events/device/plant/gate/twin/update/delta")
+    async with twin(Broker(mqtt_broker.amqp_port, proxy.port), tmp_path):
+        for number in range(3):
+            proxy.cut()
+            await player.declare("gate", open=str(number))
+            await player.reported("gate", functools.partial(is_desired, str(number)))
+            report = {"open": {"actual": {"value": f"{number}-said"}}}
+            await player.say("plant/gate", "twin/update", twin=report)
+            await proxy.open()
+            await player.inbox.take(functools.partial(is_delta, str(number)))
+            await player.reported("gate", functools.partial(is_reported, f"{number}-said"))
+        await player.change("gate", None)
+    proxy.cut()
 
 
 async def test_what_was_said_while_twin_was_down_is_taken_and_told_when_it_is_back(

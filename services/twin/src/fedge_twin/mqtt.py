@@ -7,7 +7,7 @@ is away nothing is kept for devices; on return each gets the difference that it 
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
@@ -16,7 +16,6 @@ import structlog
 
 from fedge_objects import NodeName
 from fedge_service import backoff
-from fedge_twin.cancelling import heed_cancellation
 from fedge_twin.payloads import Message
 from fedge_twin.topics import filters, filters_of
 from fedge_twin.twins import Twins, Word
@@ -28,6 +27,7 @@ KEEPALIVE_SECONDS = 30
 AT_LEAST_ONCE: Final = 1
 TAKEN_AT_ONCE = 256
 PUBLISHED_AT_ONCE = 64
+CANCEL_AGAIN_SECONDS = 1.0
 _REFUSED: Final = 0x80
 
 
@@ -63,7 +63,7 @@ class MqttLink:
         while True:
             async for waited in backoff(first_seconds=0.2, most_seconds=10):
                 try:
-                    await self._serve(twins)
+                    await _to_its_end(self._serve(twins))
                 except* aiomqtt.MqttError as group:
                     log.warning(
                         "mqtt_broker_away",
@@ -71,7 +71,6 @@ class MqttLink:
                         reason=_first(group),
                         waited_seconds=round(waited, 1),
                     )
-                heed_cancellation()
                 if self.connected.is_set():
                     self.connected.clear()
                     break
@@ -132,14 +131,30 @@ class MqttLink:
                 await _subscribe(client, each)
             for each in sorted(subscribed - wanted):
                 await client.unsubscribe(each)
-                heed_cancellation()
             subscribed = wanted
             await twins.keys_changed.wait()
 
 
+async def _to_its_end(work: Coroutine[None, None, None]) -> None:
+    """Run ``work`` in a task of its own; when cancelled, cancel that until it has ended.
+
+    Once is not enough: up to Python 3.11 ``asyncio.wait_for``, which the library waits with, drops
+    a cancellation that comes in the same moment as the answer
+    (https://github.com/python/cpython/issues/86296), and a TaskGroup one that comes while a child's
+    failure is ending it.
+    """
+    task = asyncio.create_task(work, name="mqtt-link")
+    try:
+        await asyncio.wait({task})
+    finally:
+        while not task.done():
+            task.cancel()
+            await asyncio.wait({task}, timeout=CANCEL_AGAIN_SECONDS)
+    task.result()
+
+
 async def _subscribe(client: aiomqtt.Client, topic_filter: str) -> None:
     answers = await client.subscribe(topic_filter, qos=AT_LEAST_ONCE)
-    heed_cancellation()
     if any((each if isinstance(each, int) else each.value) >= _REFUSED for each in answers):
         log.error("mqtt_subscription_refused", filter=topic_filter)
 

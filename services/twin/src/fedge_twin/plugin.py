@@ -73,12 +73,11 @@ async def run(settings: TwinSettings, ready: Ready) -> None:
         fabric.on_reconnected(reconnected.set)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(link.run(twins), name="mqtt")
-            async with fabric.running():
-                tasks.create_task(reporting.run(fabric, twins), name="reporting")
-                tasks.create_task(_reconcile(twins, reconnected), name="reconciling")
+            async with fabric.running(), asyncio.TaskGroup() as telling:
+                telling.create_task(reporting.run(fabric, twins), name="reporting")
+                telling.create_task(_reconcile(twins, reconnected), name="reconciling")
                 await link.connected.wait()
                 ready()
-                await asyncio.Event().wait()
 
 
 async def _reconcile(twins: Twins, reconnected: asyncio.Event) -> None:

@@ -15,7 +15,6 @@ from fedge_fabric import Address, Envelope, UnavailableError, kinds
 from fedge_fabric import topology as t
 from fedge_objects import JsonObject, NodeName, ObjectKey
 from fedge_service import backoff
-from fedge_twin.cancelling import heed_cancellation
 
 log = structlog.stdlib.get_logger("fedge.twin")
 
@@ -66,15 +65,17 @@ class Reporting:
                 for key in batch:
                     del self._waiting[key]
                 async for _ in backoff(first_seconds=0.1, most_seconds=5):
-                    try:
-                        async with asyncio.TaskGroup() as tasks:
-                            for key in batch:
-                                tasks.create_task(self._tell(key, publisher, statuses))
-                    except* UnavailableError as group:
-                        log.warning("telling_again", reason=str(group.exceptions[0]))
-                        heed_cancellation()
-                    else:
+                    results = await asyncio.gather(
+                        *(self._tell(key, publisher, statuses) for key in batch),
+                        return_exceptions=True,
+                    )
+                    failures = [each for each in results if isinstance(each, BaseException)]
+                    if not failures:
                         break
+                    for each in failures:
+                        if not isinstance(each, UnavailableError):
+                            raise each
+                    log.warning("telling_again", reason=str(failures[0]))
 
     async def _tell(self, key: ObjectKey, publisher: Publisher, statuses: Statuses) -> None:
         status = await statuses.status(key)

@@ -4,6 +4,8 @@ import asyncio
 
 import pytest
 
+pytest_plugins = ["tests.fixtures.servers"]
+
 _loop: asyncio.AbstractEventLoop | None = None
 
 
@@ -18,7 +20,7 @@ def pytest_configure() -> None:
     asyncio.set_event_loop(_loop)
 
 
-def pytest_unconfigure(config: pytest.Config) -> None:  # noqa: ARG001 - the hook's signature
+def pytest_unconfigure(config: pytest.Config) -> None:
     """Close it."""
     asyncio.set_event_loop(None)
     if _loop is not None:

@@ -93,12 +93,14 @@ class EdgeHost:
 
         Raises:
             NotReadyError: init did not come up.
+            MissingError: the kernel keeps something back that containers need.
         """
         if self.is_on:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         await network.unplug(self._subnet, self._index)
         self._clear()
+        cgroups.hand_down_controllers()
         init = self._start_init()
         init.save(self._pid_file)
         try:

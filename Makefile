@@ -43,7 +43,7 @@ lock: ## Renew constraints.txt after a dependency changed
 	@scripts/lock
 
 bench-pods: install ## Measure how fast pods start, and how fast they come back without the cloud
-	@$(BIN)/python bench/pods.py
+	@$(BIN)/python -m bench.pods
 
 docs: ## Build the documentation into site/
 	@scripts/bootstrap python

@@ -42,7 +42,7 @@ log = structlog.stdlib.get_logger("fedge.edged")
 
 RETRY_FIRST_SECONDS = 1.0
 RETRY_MOST_SECONDS = 60.0
-SHOW_WAITING_AFTER_SECONDS = 0.5
+SHOW_WAITING_AFTER_SECONDS = 2.0
 """A pod that starts at once is reported once, when it runs."""
 ORPHAN_GRACE_SECONDS = 2
 ARRIVAL_SECONDS = 2.0

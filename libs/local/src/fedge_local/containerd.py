@@ -1,8 +1,9 @@
 """A containerd of our own, inside an edge host: own root, own state, own CNI network.
 
-Works with containerd 1.6 and later. Its socket lies in the host's run folder and can be reached
-from outside the host by that path. Sources: https://github.com/containerd/containerd/blob/main/docs/cri/config.md
-and https://www.cni.dev/plugins/current/.
+Works with containerd 1.6 and later. Its socket is where everybody looks for it, in a ``/run`` that
+is the host's own: a path in the data folder may be longer than sockets' paths can be. Sources:
+https://github.com/containerd/containerd/blob/main/docs/cri/config.md,
+https://www.cni.dev/plugins/current/.
 """
 
 import asyncio
@@ -12,12 +13,15 @@ from pathlib import Path
 
 from fedge_local import images
 from fedge_local.commands import program
-from fedge_local.errors import MissingError
+from fedge_local.errors import LocalError, MissingError
 from fedge_local.hosts import EdgeHost
 from fedge_local.servers import Server
 
 POD_SUBNET = "10.88.0.0/16"
+SOCKET = Path("/run/containerd/containerd.sock")
+"""Where it listens, for those inside the host."""
 _NAMESPACE = "k8s.io"
+_SOCKET_PATH_MAX = 104
 _CNI_FOLDERS = (Path("/usr/lib/cni"), Path("/opt/cni/bin"), Path("/usr/libexec/cni"))
 # what no edge needs: other file systems' snapshotters, tracing, sharing of layers over NRI
 _DISABLED = (
@@ -51,11 +55,22 @@ class Containerd(Server):
 
     @property
     def socket(self) -> Path:
-        """Where it listens, inside the host and outside."""
-        return self._host.run_folder / "containerd.sock"
+        """Where this machine reaches it; good until the next power cut."""
+        return self._host.seen_from_outside(SOCKET)
 
     async def prepare(self) -> None:
-        """Write its configuration and that of its pods' network."""
+        """Write its configuration and that of its pods' network.
+
+        Raises:
+            LocalError: its socket's path would be too long.
+            MissingError: the CNI plugins are not installed.
+        """
+        longest = f"{self.socket}.ttrpc"
+        if len(longest) > _SOCKET_PATH_MAX:
+            raise LocalError(
+                f"{longest!r} has {len(longest)} characters, and the path of a socket may have"
+                f" {_SOCKET_PATH_MAX}: choose a folder with a shorter path"
+            )
         network = self.folder / "cni"
         network.mkdir(exist_ok=True)
         conflist = network / "10-fedge.conflist"
@@ -101,7 +116,7 @@ class Containerd(Server):
 
     async def ctr(self, *arguments: str) -> str:
         """Run containerd's own tool on what the CRI plugin sees."""
-        tool = [program("ctr"), "--address", str(self.socket), "--namespace", _NAMESPACE]
+        tool = [program("ctr"), "--address", str(SOCKET), "--namespace", _NAMESPACE]
         return await self._host.run(*tool, *arguments)
 
     def _configuration(self, network: Path) -> str:
@@ -112,7 +127,7 @@ state = "/run/containerd"
 disabled_plugins = {json.dumps(_DISABLED)}
 
 [grpc]
-  address = {_quoted(self.socket)}
+  address = {_quoted(SOCKET)}
 
 [plugins."io.containerd.internal.v1.opt"]
   path = {_quoted(self.folder / "opt")}

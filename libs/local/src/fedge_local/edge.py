@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fedge_fabric.definitions import User, edge_definitions
 from fedge_local import network
-from fedge_local.containerd import Containerd
+from fedge_local.containerd import SOCKET, Containerd
 from fedge_local.hosts import EdgeHost
 from fedge_local.programs import Program
 from fedge_local.rabbitmq import EDGE_PLUGINS, RabbitMQ
@@ -78,7 +78,7 @@ class Edge:
                 "FEDGE_EDGE_NODE_NAME": name,
                 "FEDGE_EDGE_AMQP_URL": f"amqp://{account}@127.0.0.1:{AMQP_PORT}/",
                 "FEDGE_EDGE_DATA_DIR": str(folder / "data"),
-                "FEDGE_EDGED_CRI_SOCKET": str(self.containerd.socket),
+                "FEDGE_EDGED_CRI_SOCKET": str(SOCKET),
                 "FEDGE_EDGED_CGROUP_PARENT": self.host.cgroup_parent,
                 "FEDGE_EDGED_POD_LOG_DIR": str(folder / "pod-logs"),
                 "FEDGE_TWIN_MQTT_URL": f"mqtt://{account}@127.0.0.1:{MQTT_PORT}",

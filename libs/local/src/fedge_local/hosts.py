@@ -61,8 +61,6 @@ class EdgeHost:
     ) -> None:
         self.name = name
         self.folder = folder
-        self.run_folder = folder / "run"
-        """Emptied at every boot, and reachable from outside: sockets belong here."""
         self.cgroup_parent = cgroup_parent
         self._subnet = subnet
         self._index = index
@@ -84,6 +82,15 @@ class EdgeHost:
     def is_on(self) -> bool:
         """Whether the host has power."""
         return self.init is not None
+
+    def seen_from_outside(self, path: Path) -> Path:
+        """Return by which path this machine reaches the host's file ``path``, ``/run`` included.
+
+        It holds until the next power cut; while the host is off there is no such file.
+        """
+        init = self.init
+        root = Path("/proc/0" if init is None else f"/proc/{init.pid}") / "root"
+        return root / path.relative_to("/")
 
     async def boot(self, *, line_up: bool = True) -> None:
         """Switch the host on, if it is off.
@@ -212,9 +219,7 @@ class EdgeHost:
         return init
 
     def _clear(self) -> None:
-        """Remove what a reboot would not find again."""
-        shutil.rmtree(self.run_folder, ignore_errors=True)
-        self.run_folder.mkdir(parents=True)
+        """Remove what a reboot would not find again; all else was in memory of the host."""
         _CNI_STATE.mkdir(parents=True, exist_ok=True)
         cgroups.remove_leftovers(self.cgroup_parent)
 

@@ -29,6 +29,9 @@ class ObjectReader:
         if not await asyncio.to_thread(path.exists):
             raise FileNotFoundError(f"no store at {path}")
         async with aiosqlite.connect(f"file:{path}?mode=ro", uri=True) as connection:
+            [row] = await connection.execute_fetchall("PRAGMA user_version")
+            if row[0] == 0:
+                raise FileNotFoundError(f"the store at {path} is being made")
             yield cls(connection)
 
     async def list(self, resource: str, *, with_tombstones: bool = False) -> list[Change]:

@@ -29,8 +29,8 @@ class EdgedSettings(ServiceSettings):
     """Folder in memory (tmpfs) for secrets and memory volumes; gone after a reboot."""
 
     max_parallel_starts: int = Field(default=4, ge=1)
-    """How many pods are started side by side. More does not make a small gateway faster: the runtime
-    slows down, and each single pod waits longer."""
+    """How many pods are started side by side. More does not make a small gateway faster: the
+    runtime slows down, and each single pod waits longer."""
 
     relist_seconds: float = Field(default=60.0, gt=0)
     """How often the runtime is asked for everything, should an event have been missed."""

@@ -1,0 +1,31 @@
+"""The store of what nodes should have, on a real Redis, by the contract."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+from redis.asyncio import Redis
+
+from fedge_fabric import UnavailableError
+from fedge_hub.ports import WantedStore
+from fedge_hub.redis_store import RedisWantedStore
+from tests.contract.wanted_store import NODE, OTHER, WantedStoreContract, change
+
+pytestmark = pytest.mark.redis
+
+
+class TestRedisWantedStore(WantedStoreContract):
+    """Everything that the contract asks."""
+
+    @pytest.fixture
+    async def store(self, redis_url: str) -> AsyncIterator[WantedStore]:
+        async with Redis.from_url(redis_url) as redis:
+            yield RedisWantedStore(redis)
+            for node in (NODE, OTHER):
+                async for key in redis.scan_iter(f"fedge:{{{node}}}:*"):
+                    await redis.delete(key)
+
+
+async def test_store_that_does_not_answer_is_said_to_be_unavailable() -> None:
+    async with Redis.from_url("redis://127.0.0.1:9/0") as redis:
+        with pytest.raises(UnavailableError, match="Redis does not answer"):
+            await RedisWantedStore(redis).want(NODE, change("a", 1, 1))

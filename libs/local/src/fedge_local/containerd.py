@@ -13,7 +13,7 @@ from pathlib import Path
 
 from fedge_local import images
 from fedge_local.commands import program
-from fedge_local.errors import LocalError, MissingError
+from fedge_local.errors import MissingError
 from fedge_local.hosts import EdgeHost
 from fedge_local.servers import Server
 
@@ -21,7 +21,6 @@ POD_SUBNET = "10.88.0.0/16"
 SOCKET = Path("/run/containerd/containerd.sock")
 """Where it listens, for those inside the host."""
 _NAMESPACE = "k8s.io"
-_SOCKET_PATH_MAX = 104
 _CNI_FOLDERS = (Path("/usr/lib/cni"), Path("/opt/cni/bin"), Path("/usr/libexec/cni"))
 # what no edge needs: other file systems' snapshotters, tracing, sharing of layers over NRI
 _DISABLED = (
@@ -62,15 +61,8 @@ class Containerd(Server):
         """Write its configuration and that of its pods' network.
 
         Raises:
-            LocalError: its socket's path would be too long.
             MissingError: the CNI plugins are not installed.
         """
-        longest = f"{self.socket}.ttrpc"
-        if len(longest) > _SOCKET_PATH_MAX:
-            raise LocalError(
-                f"{longest!r} has {len(longest)} characters, and the path of a socket may have"
-                f" {_SOCKET_PATH_MAX}: choose a folder with a shorter path"
-            )
         network = self.folder / "cni"
         network.mkdir(exist_ok=True)
         conflist = network / "10-fedge.conflist"

@@ -19,7 +19,16 @@ _SHARED = (
     structlog.processors.format_exc_info,
 )
 
-_NOISY = ("aiormq", "aio_pika", "faststream", "asyncio", "httpx", "httpcore", "uvicorn.access", "uvicorn.error")
+_NOISY = (
+    "aiormq",
+    "aio_pika",
+    "faststream",
+    "asyncio",
+    "httpx",
+    "httpcore",
+    "uvicorn.access",
+    "uvicorn.error",
+)
 
 
 def configure_logging(level: Level = "info", *, as_json: bool | None = None) -> None:

@@ -107,6 +107,10 @@ class RabbitMQ(Server):
         return {
             "HOME": str(self.folder),
             "ERL_CRASH_DUMP": str(self.folder / "erl_crash.dump"),
+            # once a minute RabbitMQ starts a short Erlang machine, only for that to start epmd,
+            # which would outlive us: that machine reads these and ends at once without it
+            "ERL_AFLAGS": "-start_epmd false",
+            "ERL_CRASH_DUMP_SECONDS": "0",
             "RABBITMQ_ALLOW_INPUT": "1",  # the script becomes the broker instead of watching it
             "RABBITMQ_CONFIG_FILE": str(self.folder / "rabbitmq.config"),
             "RABBITMQ_CONF_ENV_FILE": "/dev/null",

@@ -10,11 +10,13 @@ from fedge_objects import Change, NodeName, ObjectKey, Version
 NODE, OTHER = NodeName("gw-1.plant.example"), NodeName("gw-2")
 
 
-def change(name: str, decided: int, revision: int, *, gone: bool = False) -> Change:
+def change(
+    name: str, decided: int, revision: int, *, gone: bool = False, content: int = 0
+) -> Change:
     return Change(
         key=ObjectKey("pods", "d", name),
         version=Version(decided, revision),
-        object=None if gone else {"metadata": {"name": name}, "revision": revision},
+        object=None if gone else {"metadata": {"name": name}, "content": content or revision},
         traceparent=f"00-{decided:032x}-{revision:016x}-01",
     )
 
@@ -73,6 +75,25 @@ class WantedStoreContract:
         await store.want(NODE, change("a", 9, 5))
         assert [each.version for each in await store.unsent(NODE)] == [Version(9, 5)]
 
+    async def test_later_revision_of_the_same_content_sends_nothing(
+        self, store: WantedStore
+    ) -> None:
+        await store.want(NODE, change("a", 5, 5, content=1))
+        await store.mark_sent(NODE, change("a", 5, 5, content=1))
+        await store.want(NODE, change("a", 9, 9, content=1))
+        assert await store.unsent(NODE) == []
+        wanted = (await store.wanted(NODE))[ObjectKey("pods", "d", "a")]
+        assert (wanted.version, wanted.since) == (Version(9, 9), Version(5, 5))
+        await store.want(NODE, change("a", 10, 10, content=2))
+        assert [each.version for each in await store.unsent(NODE)] == [Version(10, 10)]
+
+    async def test_what_is_kept_can_be_asked_for_by_key(self, store: WantedStore) -> None:
+        for name in "ab":
+            await store.want(NODE, change(name, 5, 5))
+        key = ObjectKey("pods", "d", "a")
+        assert set(await store.wanted(NODE, [key])) == {key}
+        assert await store.wanted(NODE, [ObjectKey("pods", "d", "c")]) == {}
+
     async def test_note_of_an_older_sending_replaces_no_newer(self, store: WantedStore) -> None:
         await store.want(NODE, change("a", 7, 7))
         await store.mark_sent(NODE, change("a", 7, 7))
@@ -96,7 +117,11 @@ class WantedStoreContract:
         await store.mark_stored(NODE, wanted.key, Version(4, 4))
         assert await store.wanted(NODE) == {
             wanted.key: Wanted(
-                version=Version(5, 5), gone=False, sent=Version(5, 5), stored=Version(5, 5)
+                version=Version(5, 5),
+                since=Version(5, 5),
+                gone=False,
+                sent=Version(5, 5),
+                stored=Version(5, 5),
             )
         }
 
@@ -117,47 +142,42 @@ class MemoryWantedStore(WantedStore):
 
     def __init__(self) -> None:
         self._wanted: dict[NodeName, dict[ObjectKey, Change]] = {}
-        self._sent: dict[NodeName, dict[ObjectKey, Change]] = {}
+        self._since: dict[NodeName, dict[ObjectKey, Version]] = {}
+        self._sent: dict[NodeName, dict[ObjectKey, Version]] = {}
         self._stored: dict[NodeName, dict[ObjectKey, Version]] = {}
         self._listed: dict[NodeName, dict[str, int]] = {}
         self._seen: dict[NodeName, Sighting] = {}
 
     def flush(self) -> None:
         """Lose everything."""
-        self.__init__()  # type: ignore[misc]  # as a flushed Redis: new and empty
+        for each in (self._wanted, self._since, self._sent, self._stored, self._listed, self._seen):
+            each.clear()
 
     @override
     async def want(self, node: NodeName, change: Change) -> None:
-        wanted, sent = self._wanted.setdefault(node, {}), self._sent.setdefault(node, {})
+        wanted, since = self._wanted.setdefault(node, {}), self._since.setdefault(node, {})
         old = wanted.get(change.key)
         if old is not None and old.version >= change.version:
             return
+        if old is None or change.is_gone or old.object != change.object:
+            since[change.key] = change.version
         wanted[change.key] = change
-        same = (
-            old is not None
-            and not change.is_gone
-            and not old.is_gone
-            and old.version.revision == change.version.revision
-        )
-        if same and old is not None and _mark(sent.get(change.key)) == _mark(old):
-            sent[change.key] = change
 
     @override
     async def unsent(
         self, node: NodeName, keys: Collection[ObjectKey] | None = None
     ) -> list[Change]:
-        sent = self._sent.get(node, {})
+        sent, since = self._sent.get(node, {}), self._since.get(node, {})
         return [
             each
             for key, each in self._wanted.get(node, {}).items()
-            if (keys is None or key in keys) and _mark(sent.get(key)) != _mark(each)
+            if (keys is None or key in keys) and (key not in sent or sent[key] < since[key])
         ]
 
     @override
     async def mark_sent(self, node: NodeName, change: Change) -> None:
         sent = self._sent.setdefault(node, {})
-        if change.key not in sent or sent[change.key].version < change.version:
-            sent[change.key] = change
+        sent[change.key] = max(change.version, sent.get(change.key, change.version))
 
     @override
     async def mark_stored(self, node: NodeName, key: ObjectKey, version: Version) -> None:
@@ -170,16 +190,20 @@ class MemoryWantedStore(WantedStore):
             self._sent.get(node, {}).pop(key, None)
 
     @override
-    async def wanted(self, node: NodeName) -> Mapping[ObjectKey, Wanted]:
+    async def wanted(
+        self, node: NodeName, keys: Collection[ObjectKey] | None = None
+    ) -> Mapping[ObjectKey, Wanted]:
         sent, stored = self._sent.get(node, {}), self._stored.get(node, {})
         return {
             key: Wanted(
                 version=each.version,
+                since=self._since[node][key],
                 gone=each.is_gone,
-                sent=sent[key].version if key in sent else None,
+                sent=sent.get(key),
                 stored=stored.get(key),
             )
             for key, each in self._wanted.get(node, {}).items()
+            if keys is None or key in keys
         }
 
     @override
@@ -198,7 +222,3 @@ class MemoryWantedStore(WantedStore):
     @override
     async def last_seen(self, node: NodeName) -> Sighting | None:
         return self._seen.get(node)
-
-
-def _mark(change: Change | None) -> tuple[Version, bool] | None:
-    return None if change is None else (change.version, change.is_gone)

@@ -173,3 +173,12 @@ def test_absence_is_not_told_before_everything_was_listed() -> None:
     assert not any(isinstance(each, Complete) for each in placement.everything(NODES[0]))
     placement.mark_listed("configmaps", 6)
     assert any(isinstance(each, Complete) for each in placement.everything(NODES[0]))
+
+
+def test_newer_revision_of_the_same_content_is_told_to_nobody_until_asked() -> None:
+    placement = Placement(LEADING, FOLLOWING)
+    key, obj = ObjectKey("pods", "d", "p"), {"metadata": {"name": "p", "namespace": "d"}}
+    assert placement.put(key, obj, 5, node=NODES[0], needs=frozenset())
+    assert placement.put(key, dict(obj), 6, node=NODES[0], needs=frozenset()) == []
+    [told] = [each for each in placement.everything(NODES[0]) if isinstance(each, Decision)]
+    assert told.change.version == Version(6, 6)

@@ -182,3 +182,12 @@ async def test_node_may_report_about_its_own_objects_only(hub: Hub) -> None:
 async def test_report_waits_while_it_is_not_known_what_the_node_should_have(hub: Hub) -> None:
     with pytest.raises(UnavailableError, match="not known yet"):
         await hub.nodes.check_speaks_for_itself(NODE, KEY)
+
+
+async def test_node_that_has_the_same_content_in_an_older_version_lacks_nothing(hub: Hub) -> None:
+    await hub.nodes.heard(NODE, 10)
+    await hub.nodes.want(NODE, change("a", 5, 5, content=1))
+    await hub.nodes.want(NODE, change("a", 90, 90, content=1))
+    hub.world.sent.clear()
+    await hub.nodes.compare(NODE, {KEY: Version(5, 5)})
+    assert hub.world.sent == []

@@ -5,7 +5,7 @@ What controller and device have in common. Each brings its kinds of objects as p
 
 from fedge_dispatch.placement import Complete, Decision, Placement
 from fedge_dispatch.reports import Reports, answered
-from fedge_dispatch.resources import Report, ResourcePlugin, load_resources
+from fedge_dispatch.resources import Report, ResourcePlugin, given_to_nodes, load_resources
 from fedge_dispatch.serving import serve
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Reports",
     "ResourcePlugin",
     "answered",
+    "given_to_nodes",
     "load_resources",
     "serve",
 ]

@@ -97,6 +97,10 @@ class Placement:
         known = self._objects.get(key)
         if known is not None and known.revision >= revision:
             return []
+        if known is not None and known.object == obj and decided is None:
+            # a newer revision of the same content: only what is told anew carries it
+            self._objects[key] = _Known(known.object, revision)
+            return []
         self._objects[key] = _Known(obj, revision)
         if key.resource in self._following:
             return [

@@ -50,6 +50,10 @@ class ResourcePlugin(Protocol):
         """Return what else that node needs because of it."""
         ...
 
+    def for_node(self, obj: JsonObject) -> JsonObject:
+        """Return the object as a node is given it; ``given_to_nodes`` is what most kinds want."""
+        ...
+
     async def report(self, kube: KubeClient, report: Report) -> None:
         """Write what a node reported to the API.
 
@@ -58,6 +62,20 @@ class ResourcePlugin(Protocol):
             fedge_kube.RefusedError: the API never takes it.
         """
         ...
+
+
+def given_to_nodes(obj: JsonObject) -> JsonObject:
+    """Return an object without what changes though nothing changed for its node.
+
+    The status, the API's own bookkeeping and the revision (which the message carries) are left out:
+    a node's own report would else come back to it and be written to its flash.
+    """
+    metadata = {
+        name: value
+        for name, value in obj["metadata"].items()
+        if name not in {"managedFields", "resourceVersion"}
+    }
+    return {**{k: v for k, v in obj.items() if k != "status"}, "metadata": metadata}
 
 
 def load_resources(service: str) -> dict[str, ResourcePlugin]:

@@ -69,7 +69,7 @@ class Watching:
         self._telling.tell(
             self._placement.put(
                 key_of(plugin.resource, obj),
-                obj,
+                plugin.for_node(obj),
                 revision_of(obj),
                 node=plugin.node_of(obj),
                 needs=plugin.needs_of(obj),

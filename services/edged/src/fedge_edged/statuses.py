@@ -217,14 +217,26 @@ def _conditions(
         "PodScheduled": (True, "", ""),
     }
     before = {each["type"]: each for each in (situation.previous or {}).get("conditions", [])}
-    return [_condition(kind, state, before.get(kind), situation) for kind, state in states.items()]
+    first = max(
+        (
+            each["state"]["running"]["startedAt"]
+            for each in mains
+            if "running" in each["state"] and each["state"]["running"]["startedAt"]
+        ),
+        default=from_seconds(situation.now),
+    )
+    return [
+        _condition(kind, state, before.get(kind), situation, first)
+        for kind, state in states.items()
+    ]
 
 
 def _condition(
-    kind: str, state: tuple[bool, str, str], before: Any, situation: Situation
+    kind: str, state: tuple[bool, str, str], before: Any, situation: Situation, first: str
 ) -> JsonObject:
+    """Return a condition; ``first`` is since when it holds if nothing was computed before."""
     value = "True" if state[0] else "False"
-    changed = from_seconds(situation.now)
+    changed = first if situation.previous is None else from_seconds(situation.now)
     if before is not None and before["status"] == value:
         changed = before["lastTransitionTime"]
     condition: JsonObject = {

@@ -511,16 +511,23 @@ class PodWorker:
             self.observed,
             Situation(
                 host_ip=self._tools.host_ip,
-                started_at=self._started_at,
+                started_at=self._first_seen(),
                 now=self._tools.clock.now(),
                 waiting=self._waiting,
-                previous=self._status or pod.raw.get("status"),
+                previous=self._status,
                 runtime=self._tools.runtime_name,
             ),
         )
         if status != self._status:
             self._status = status
             self._tools.reporter.pod_status(pod, status, finished=False)
+
+    def _first_seen(self) -> float:
+        """Return when this node took the pod up, as far back as the runtime remembers."""
+        made = [
+            each.created_at / 1e9 for each in self.observed.sandboxes.values() if each.created_at
+        ]
+        return min([self._started_at, *made])
 
     def _event(self, pod: Pod, kind: str, reason: str, container: str, message: str) -> None:
         field = f"spec.containers{{{container}}}" if container else ""

@@ -100,7 +100,7 @@ class Nodes:
         """Send whatever the node has not, and tombstones for what is proved to be gone."""
         wanted = await self._store.wanted(node)
         for key, version in has.items():
-            if (known := wanted.get(key)) is not None and version >= (known.sent or known.version):
+            if (known := wanted.get(key)) is not None and version >= known.since:
                 await self._store.mark_stored(node, key, version)
         lacking = [key for key, each in wanted.items() if _lacks(has.get(key), each)]
         await self._store.forget_sent(node, lacking)
@@ -126,7 +126,7 @@ class Nodes:
             if key.name != node:
                 raise InvalidError(f"node {node!r} reports about node {key.name!r}")
             return
-        if key in await self._store.wanted(node):
+        if key in await self._store.wanted(node, [key]):
             return
         if key.resource in await self._store.listed(node):
             raise InvalidError(f"node {node!r} reports about {key}, which is not its own")
@@ -146,12 +146,7 @@ class Nodes:
 
 
 def _lacks(has: Version | None, wanted: Wanted) -> bool:
-    """Whether a node that has ``has`` must be sent what is ``wanted``.
-
-    A version that differs only in ``decided`` was never sent; what the node has is the same object.
-    """
-    if wanted.gone and has is None:
-        return False
+    """Whether a node that has ``has`` must be sent what is ``wanted``."""
     if has is None:
-        return True
-    return has < (wanted.sent or wanted.version)
+        return not wanted.gone
+    return has < wanted.since

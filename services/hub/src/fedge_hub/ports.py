@@ -10,9 +10,19 @@ from fedge_objects import Change, NodeName, ObjectKey, Version
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """Of one object: what the node should have, and what it was last sent and has stored."""
+    """Of one object: what the node should have, and what it was last sent and has stored.
+
+    Attributes:
+        version: the newest.
+        since: the oldest version with the same content: a node that has it, or any later one, has
+            nothing to learn.
+        gone: whether it is a tombstone.
+        sent: what left for the node last.
+        stored: what the node has on disk.
+    """
 
     version: Version
+    since: Version
     gone: bool
     sent: Version | None = None
     stored: Version | None = None
@@ -40,8 +50,8 @@ class WantedStore(Protocol):
     async def want(self, node: NodeName, change: Change) -> None:
         """Keep ``change`` if it is newer than what is kept.
 
-        One that differs only in ``decided`` raises that and leaves what was sent as it is: the node
-        has nothing to learn from it.
+        One with the same content raises the version and leaves ``since``: the node has nothing to
+        learn from it.
         """
         ...
 
@@ -63,8 +73,10 @@ class WantedStore(Protocol):
         """Have ``keys`` count as not sent."""
         ...
 
-    async def wanted(self, node: NodeName) -> Mapping[ObjectKey, Wanted]:
-        """Return what is kept for ``node``."""
+    async def wanted(
+        self, node: NodeName, keys: Collection[ObjectKey] | None = None
+    ) -> Mapping[ObjectKey, Wanted]:
+        """Return what is kept for ``node``, of ``keys`` or everything."""
         ...
 
     async def mark_listed(self, node: NodeName, resource: str, revision: int) -> None:

@@ -2,11 +2,12 @@
 
 Per node, with ``N`` its name::
 
-    fedge:{N}:wanted   hash  key -> "decided.revision" or "decided.revision-" for a tombstone
-    fedge:{N}:sent     hash  the same, as it was last sent
-    fedge:{N}:stored   hash  key -> "decided.revision"
-    fedge:{N}:object   hash  key -> the object as JSON, with its trace context
-    fedge:{N}:listed   hash  resource -> revision
+    fedge:{N}:wanted   hash  key -> "decided.revision", with "-" behind it for a tombstone
+    fedge:{N}:since    hash  key -> the oldest version with the same content
+    fedge:{N}:sent     hash  key -> the version that was last sent
+    fedge:{N}:stored   hash  key -> the version that the node has on disk
+    fedge:{N}:object   hash  key -> trace context, a line feed, the object as JSON
+    fedge:{N}:listed   hash  resource -> "revision.revision"
     fedge:{N}:seen     string  "epoch-seconds interval-seconds"
 
 The braces keep all of a node in one slot of a Redis Cluster. What must be atomic is a script.
@@ -42,12 +43,15 @@ end
 _WANT = (
     _SPLIT
     + """
+local function content(body)
+  if not body then return nil end
+  return string.sub(body, string.find(body, '\\n', 1, true) + 1)
+end
 local new, old = split(ARGV[2]), split(redis.call('HGET', KEYS[1], ARGV[1]))
 if not newer(new, old) then return 0 end
-local sent = split(redis.call('HGET', KEYS[2], ARGV[1]))
-if sent and old and new[2] == old[2] and new[3] == old[3] and new[3] == ''
-   and sent[1] == old[1] and sent[2] == old[2] and sent[3] == old[3] then
-  redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
+local was = content(redis.call('HGET', KEYS[3], ARGV[1]))
+if ARGV[3] == '' or was ~= content(ARGV[3]) then
+  redis.call('HSET', KEYS[2], ARGV[1], ARGV[4])
 end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 if ARGV[3] == '' then redis.call('HDEL', KEYS[3], ARGV[1])
@@ -78,17 +82,22 @@ class RedisWantedStore(WantedStore):
     @override
     async def want(self, node: NodeName, change: Change) -> None:
         body = b"" if change.object is None else _encode(change)
-        keys = [_name(node, part) for part in ("wanted", "sent", "object")]
-        mark = _mark(change)
-        await _answered(lambda: self._want(keys=keys, args=[str(change.key), mark, body]))
+        keys = [_name(node, part) for part in ("wanted", "since", "object")]
+        args: list[str | bytes] = [str(change.key), _mark(change), body, str(change.version)]
+        await _answered(lambda: self._want(keys=keys, args=args))
 
     @override
     async def unsent(
         self, node: NodeName, keys: Collection[ObjectKey] | None = None
     ) -> list[Change]:
         wanted = await self._marks(node, "wanted", keys)
+        since = await self._marks(node, "since", keys)
         sent = await self._marks(node, "sent", keys)
-        names = [name for name, mark in wanted.items() if sent.get(name) != mark]
+        names = [
+            name
+            for name in wanted
+            if name not in sent or _version(sent[name]) < _version(since[name])
+        ]
         if not names:
             return []
         bodies = await _answered(
@@ -105,7 +114,7 @@ class RedisWantedStore(WantedStore):
 
     @override
     async def mark_sent(self, node: NodeName, change: Change) -> None:
-        args = [str(change.key), _mark(change)]
+        args = [str(change.key), str(change.version)]
         await _answered(lambda: self._raise(keys=[_name(node, "sent")], args=args))
 
     @override
@@ -120,13 +129,17 @@ class RedisWantedStore(WantedStore):
             await _answered(lambda: self._redis.hdel(_name(node, "sent"), *names))
 
     @override
-    async def wanted(self, node: NodeName) -> Mapping[ObjectKey, Wanted]:
-        wanted = await self._marks(node, "wanted")
-        sent = await self._marks(node, "sent")
-        stored = await self._marks(node, "stored")
+    async def wanted(
+        self, node: NodeName, keys: Collection[ObjectKey] | None = None
+    ) -> Mapping[ObjectKey, Wanted]:
+        wanted = await self._marks(node, "wanted", keys)
+        since = await self._marks(node, "since", keys)
+        sent = await self._marks(node, "sent", keys)
+        stored = await self._marks(node, "stored", keys)
         return {
             ObjectKey.parse(name): Wanted(
                 version=_version(mark),
+                since=_version(since[name]),
                 gone=mark.endswith("-"),
                 sent=_version(sent[name]) if name in sent else None,
                 stored=_version(stored[name]) if name in stored else None,
@@ -193,16 +206,16 @@ def _version(mark: str) -> Version:
 
 
 def _encode(change: Change) -> bytes:
-    return msgspec.json.encode([change.traceparent, change.object])
+    return change.traceparent.encode() + b"\n" + msgspec.json.encode(change.object, order="sorted")
 
 
 def _change(name: str, mark: str, body: bytes | None) -> Change:
-    traceparent, obj = msgspec.json.decode(body) if body is not None else ("", None)
+    traceparent, _, text = (body or b"").partition(b"\n")
     return Change(
         key=ObjectKey.parse(name),
         version=_version(mark),
-        object=None if mark.endswith("-") else obj,
-        traceparent=traceparent,
+        object=None if mark.endswith("-") else msgspec.json.decode(text),
+        traceparent=traceparent.decode(),
     )
 
 

@@ -1,6 +1,6 @@
 """Kinds that a node needs because of its pods, and about which it reports nothing."""
 
-from fedge_dispatch import Report
+from fedge_dispatch import Report, given_to_nodes
 from fedge_kube import CONFIG_MAPS, SECRETS, SERVICE_ACCOUNTS, KubeClient, RefusedError, Resource
 from fedge_objects import JsonObject, NodeName, ObjectKey
 
@@ -18,6 +18,10 @@ class Follower:
     def needs_of(self, obj: JsonObject) -> frozenset[ObjectKey]:  # noqa: ARG002
         """Return nothing."""
         return frozenset()
+
+    def for_node(self, obj: JsonObject) -> JsonObject:
+        """Return the object without bookkeeping."""
+        return given_to_nodes(obj)
 
     async def report(self, kube: KubeClient, report: Report) -> None:  # noqa: ARG002
         """Refuse: it has no status."""

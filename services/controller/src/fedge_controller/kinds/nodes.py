@@ -5,7 +5,7 @@ https://kubernetes.io/docs/concepts/architecture/nodes/
 
 import structlog
 
-from fedge_dispatch import Report
+from fedge_dispatch import Report, given_to_nodes
 from fedge_kube import NODES, STRATEGIC_MERGE_PATCH, ConflictError, KubeClient, NotFoundError
 from fedge_objects import JsonObject, NodeName, ObjectKey
 
@@ -25,6 +25,14 @@ class Nodes:
     def needs_of(self, obj: JsonObject) -> frozenset[ObjectKey]:  # noqa: ARG002 - the port's
         """Return nothing."""
         return frozenset()
+
+    def for_node(self, obj: JsonObject) -> JsonObject:
+        """Return the object with as much status as tells a node whether it is given up for lost."""
+        conditions = [
+            {"type": each["type"], "status": each["status"]}
+            for each in (obj.get("status") or {}).get("conditions") or ()
+        ]
+        return {**given_to_nodes(obj), "status": {"conditions": conditions}}
 
     async def report(self, kube: KubeClient, report: Report) -> None:
         """Patch the status, registering a node that is not there."""

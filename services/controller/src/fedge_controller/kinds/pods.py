@@ -5,7 +5,7 @@ https://kubernetes.io/docs/concepts/workloads/pods/
 
 import structlog
 
-from fedge_dispatch import Report
+from fedge_dispatch import Report, given_to_nodes
 from fedge_kube import PODS, STRATEGIC_MERGE_PATCH, ConflictError, KubeClient, NotFoundError
 from fedge_objects import JsonObject, NodeName, ObjectKey, references
 
@@ -41,6 +41,10 @@ class Pods:
     def needs_of(self, obj: JsonObject) -> frozenset[ObjectKey]:
         """Return the config maps, secrets and service account that the pod names."""
         return references(obj)
+
+    def for_node(self, obj: JsonObject) -> JsonObject:
+        """Return the object without bookkeeping."""
+        return given_to_nodes(obj)
 
     async def report(self, kube: KubeClient, report: Report) -> None:
         """Patch the status; delete the object once the node has ended a deleted pod."""

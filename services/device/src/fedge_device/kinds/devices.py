@@ -7,7 +7,7 @@ comes from the field and what people wish never conflict in one object.
 import structlog
 
 from fedge_device.kinds.resources import DEVICE_MODELS, DEVICE_STATUSES, DEVICES, GROUP, VERSION
-from fedge_dispatch import Report
+from fedge_dispatch import Report, given_to_nodes
 from fedge_kube import ConflictError, KubeClient, NotFoundError
 from fedge_objects import JsonObject, NodeName, ObjectKey
 
@@ -38,6 +38,10 @@ class Devices:
             return frozenset()
         namespace = obj["metadata"].get("namespace", "default")
         return frozenset({ObjectKey(DEVICE_MODELS.name, namespace, model)})
+
+    def for_node(self, obj: JsonObject) -> JsonObject:
+        """Return the object without bookkeeping."""
+        return given_to_nodes(obj)
 
     async def report(self, kube: KubeClient, report: Report) -> None:
         """Patch the DeviceStatus, making it where there is none.

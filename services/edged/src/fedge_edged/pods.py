@@ -315,10 +315,16 @@ def read_pod(obj: JsonObject) -> Pod:
             return {k: without_nulls(v) for k, v in value.items() if v is not None}
         return [without_nulls(v) for v in value] if isinstance(value, list) else value
 
-    pod = msgspec.convert(
-        {**without_nulls({"metadata": obj.get("metadata"), "spec": obj.get("spec")}), "raw": obj},
-        Pod,
-    )
+    try:
+        pod = msgspec.convert(
+            {
+                **without_nulls({"metadata": obj.get("metadata"), "spec": obj.get("spec")}),
+                "raw": obj,
+            },
+            Pod,
+        )
+    except msgspec.ValidationError as exc:
+        raise ValueError(str(exc)) from exc
     if not pod.metadata.uid:
         raise ValueError("metadata.uid is missing")
     return pod

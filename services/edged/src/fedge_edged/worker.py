@@ -160,7 +160,7 @@ class PodWorker:
             try:
                 done, _ = await asyncio.wait({self._round}, timeout=SHOW_WAITING_AFTER_SECONDS)
                 if not done:
-                    self._say()
+                    self._say_safely()
                     await asyncio.wait({self._round})
             except asyncio.CancelledError:
                 self._round.cancel()
@@ -194,7 +194,7 @@ class PodWorker:
             return self._retry_in()
         except (WaitError, RuntimeFaultError) as exc:
             log.warning("pod_waits", pod=self._name, reason=str(exc))
-            self._say()
+            self._say_safely()
             return self._retry_in()
         except Exception:
             log.exception("pod_failed", pod=self._name)
@@ -521,6 +521,13 @@ class PodWorker:
         if status != self._status:
             self._status = status
             self._tools.reporter.pod_status(pod, status, finished=False)
+
+    def _say_safely(self) -> None:
+        """Report what is so far; a defect in that must not end the pod's owner."""
+        try:
+            self._say()
+        except Exception:
+            log.exception("status_failed", pod=self._name)
 
     def _first_seen(self) -> float:
         """Return when this node took the pod up, as far back as the runtime remembers."""

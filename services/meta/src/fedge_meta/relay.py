@@ -26,23 +26,30 @@ async def relay(store: ObjectStore, keeping: Keeping, fabric: Fabric) -> None:
         async for _ in backoff(first_seconds=0.1, most_seconds=5):
             try:
                 await _publish(rows, keeping, fabric)
-            except* UnavailableError as group:
-                log.warning("relaying_again", rows=len(rows), reason=str(group.exceptions[0]))
+            except UnavailableError as exc:
+                log.warning("relaying_again", rows=len(rows), reason=str(exc))
             else:
                 break
         await store.forget_until(rows[-1].id)
 
 
 async def _publish(rows: list[OutgoingRow], keeping: Keeping, fabric: Fabric) -> None:
-    async with asyncio.TaskGroup() as tasks:
-        for row in rows:
-            message = await keeping.in_full(row.message)
-            if message is not None:
-                tasks.create_task(
-                    fabric.publish(
-                        message.envelope,
-                        exchange=message.exchange,
-                        routing_key=message.routing_key,
-                    ),
-                    name=f"relay {row.id}",
-                )
+    """Publish side by side and wait for all.
+
+    Raises:
+        UnavailableError: one was not confirmed.
+    """
+    messages = [await keeping.in_full(row.message) for row in rows]
+    results = await asyncio.gather(
+        *(
+            fabric.publish(
+                message.envelope, exchange=message.exchange, routing_key=message.routing_key
+            )
+            for message in messages
+            if message is not None
+        ),
+        return_exceptions=True,
+    )
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result

@@ -209,7 +209,8 @@ class EdgeHost:
         return Process.of(children(stub.pid)[0])
 
     def _enter(self, init: Process) -> list[str]:
-        namespaces = ["--net", "--pid", "--mount", "--uts", "--ipc"]
+        # the root too: this machine may itself live below the root of its mount namespace
+        namespaces = ["--net", "--pid", "--mount", "--root", "--uts", "--ipc"]
         return [program("nsenter"), f"--target={init.pid}", *namespaces, "--"]
 
     def _init_or_fail(self) -> Process:

@@ -377,8 +377,11 @@ def _first_error() -> Iterator[None]:
     """Raise the first error of a group alone: the others only followed from it."""
     try:
         yield
-    except* LocalError as group:
-        first: BaseException = group
+    except BaseExceptionGroup as group:
+        ours = group.subgroup(LocalError)
+        if ours is None:
+            raise
+        first: BaseException = ours
         while isinstance(first, BaseExceptionGroup):
             first = first.exceptions[0]
         raise first from None

@@ -210,7 +210,7 @@ class EdgeHost:
 
     def _enter(self, init: Process) -> list[str]:
         # the root too: this machine may itself live below the root of its mount namespace
-        namespaces = ["--net", "--pid", "--mount", "--root", "--uts", "--ipc"]
+        namespaces = ["--net", "--pid", "--mount", "--root", "--wd", "--uts", "--ipc"]
         return [program("nsenter"), f"--target={init.pid}", *namespaces, "--"]
 
     def _init_or_fail(self) -> Process:

@@ -1,41 +1,54 @@
-"""The command line."""
+"""The command line. Each command loads what it needs when it runs, so that help comes at once."""
 
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fedge_cli.errors import CommandError, UsageError
+from fedge_cli.errors import AwayError, CommandError, UsageError
 
 if TYPE_CHECKING:
     from fedge_cli.api import Api
-    from fedge_cli.getting import Table
+    from fedge_cli.getting import Query
+
+INTERRUPTED = 130
+
+
+def _examples(*lines: str) -> str:
+    """Return examples that help shows as they are."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
 
 app = typer.Typer(
     name="fedge",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode="markdown",
+    rich_markup_mode=None,  # laying help out with rich takes longer than all the rest
+    # every option is an environment variable too: FEDGE_GET_SELECTOR, FEDGE_LOGS_TAIL, ...
+    context_settings={"auto_envvar_prefix": "FEDGE", "help_option_names": ["-h", "--help"]},
     help="""Kubernetes workloads and devices on gateways whose network comes and goes.
 
-    Try it: `fedge demo` starts a cloud and an edge on this machine. Then `fedge get nodes`,
-    `fedge get pods`, `fedge apply -f FILE`, `fedge logs POD`.
+    `fedge demo` starts a cloud and an edge on this machine and shows what they do.
+    Try `fedge get nodes`, `fedge apply -f examples/hello/`, `fedge get pods -w` and
+    `fedge logs hello` then.
 
-    Ends with 0 when all went well, 1 when it did not, 2 for wrong usage, 3 when what was asked for
-    is not there, 4 when the server or the node cannot be reached.""",
+    Data goes to standard output, all else to standard error. Exit codes: 0 all went well, 1 it did
+    not, 2 wrong usage, 3 what was asked for is not there, 4 the server or the node cannot be
+    reached.""",
 )
+config = typer.Typer(no_args_is_help=True, help="Tell what this command works with.")
+app.add_typer(config, name="config")
 
 Kubeconfig = Annotated[
     Path | None,
     typer.Option(
         "--kubeconfig",
         envvar="FEDGE_KUBECONFIG",
-        help="Cluster to use. Else $KUBECONFIG, a demo that runs here, ~/.kube/config.",
+        help="Cluster to use. Else $KUBECONFIG, the local system that runs, ~/.kube/config.",
         show_default=False,
     ),
 ]
@@ -47,9 +60,23 @@ AllNamespaces = Annotated[bool, typer.Option("-A", "--all-namespaces", help="In 
 Output = Annotated[
     str, typer.Option("-o", "--output", envvar="FEDGE_OUTPUT", help="json, yaml, wide or name.")
 ]
+Files = Annotated[
+    list[str] | None,
+    typer.Option(
+        "-f", "--filename", help="File, folder, or - for standard input; may be repeated."
+    ),
+]
+DataDir = Annotated[
+    Path | None,
+    typer.Option("--data-dir", envvar="FEDGE_DATA_DIR", help="Folder of all that the demo makes."),
+]
 
 
-@app.command()
+@app.command(
+    epilog=_examples(
+        "fedge run hub", "fedge run meta edged twin  # the three of an edge, in one process"
+    )
+)
 def run(
     services: Annotated[
         list[str], typer.Argument(help="hub, controller, device, apiserver, meta, edged, twin")
@@ -57,39 +84,76 @@ def run(
 ) -> None:
     """Run services in this process until it is told to stop.
 
-    Their settings come from the environment: FEDGE_HUB_AMQP_URL, FEDGE_EDGE_NODE_NAME, ...
-    Each edge runs its three in one process: `fedge run meta edged twin`.
+    Settings come from the environment: FEDGE_HUB_AMQP_URL, FEDGE_EDGE_NODE_NAME, ... What is
+    missing or wrong is named at the start.
     """
     from fedge_cli.running import run as run_services  # noqa: PLC0415 - loads the services
 
     raise typer.Exit(run_services(services))
 
 
-@app.command()
+@app.command(
+    epilog=_examples(
+        "fedge apply -f examples/hello/", "fedge apply -f pod.yaml --dry-run=server -o yaml"
+    )
+)
 def apply(
-    file: Annotated[str, typer.Option("-f", "--filename", help="File, folder or - for stdin.")],
+    files: Files = None,
     namespace: Namespace = "",
     dry_run: Annotated[
-        str, typer.Option("--dry-run", help="none or server: check, but change nothing.")
+        str,
+        typer.Option(
+            "--dry-run", help="client: tell what would be done. server: have it checked, too."
+        ),
     ] = "none",
+    output: Output = "",
     kubeconfig: Kubeconfig = None,
 ) -> None:
-    """Make objects as a manifest says, whether they exist or not.
+    """Make objects as manifests say, whether they exist or not.
 
-    Example: `fedge apply -f examples/hello/`
+    A document that is wrong stops no other; what was wrong, and where, is told.
     """
-    from fedge_cli.applying import apply as apply_files  # noqa: PLC0415 - only this command's
+    from fedge_cli import applying  # noqa: PLC0415 - only this command's
+    from fedge_cli.printing import render  # noqa: PLC0415
 
-    if dry_run not in {"none", "server"}:
-        raise _usage(f"--dry-run is {dry_run!r}: use none or server")
+    if dry_run not in set(applying.DryRun):
+        raise _usage(f"--dry-run is {dry_run!r}: use {', '.join(applying.DryRun)}")
+    _check_output(output)
+    errors, objects = [], []
     with _connected(kubeconfig) as (api, default):
-        where = namespace or default
-        _say_all(apply_files(api, file, namespace=where, dry_run=dry_run == "server"))
+        for file in _files(files):
+            for found in applying.apply_objects(
+                api,
+                file,
+                default_namespace=default,
+                namespace=namespace,
+                dry_run=applying.DryRun(dry_run),
+            ):
+                if isinstance(found, CommandError):
+                    _tell(found)
+                    errors.append(found)
+                elif output in {"json", "yaml"}:
+                    objects.append(found.object)
+                else:
+                    typer.echo(found.shown if output == "name" else str(found))
+    if objects:
+        several = {"apiVersion": "v1", "kind": "List", "metadata": {}, "items": objects}
+        typer.echo(render(objects[0] if len(objects) == 1 else several, output))
+    if errors:
+        is_away = all(isinstance(each, AwayError) for each in errors)
+        raise typer.Exit(AwayError.exit_code if is_away else CommandError.exit_code)
 
 
-@app.command()
+@app.command(
+    epilog=_examples(
+        "fedge get nodes",
+        "fedge get pods -A -o wide",
+        "fedge get po,cm -l app=hello",
+        "fedge get pod/hello -o yaml",
+    )
+)
 def get(
-    kinds: Annotated[str, typer.Argument(metavar="KIND[,KIND]|KIND/NAME")],
+    kinds: Annotated[str, typer.Argument(metavar="KIND[,KIND]|KIND/NAME", show_default=False)],
     names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...")] = None,
     namespace: Namespace = "",
     all_namespaces: AllNamespaces = False,
@@ -105,14 +169,13 @@ def get(
 ) -> None:
     """Print objects as a table, or whole.
 
-    What the cloud knows of a node that is away is printed with its age: `Running (stale 5m)`.
+    Of any kind that the server knows; short names do.
 
-    Examples: `fedge get nodes` · `fedge get pods -A -o wide` · `fedge get pod/hello -o yaml`
+    What the cloud knows of a node that is away is printed with its age: Running (stale 5m).
     """
     from fedge_cli import getting  # noqa: PLC0415 - only this command's
 
-    if output and output not in getting.FORMATS:
-        raise _usage(f"-o is {output!r}: use {', '.join(getting.FORMATS)}")
+    _check_output(output)
     with _connected(kubeconfig) as (api, default):
         query = getting.Query(
             kinds=kinds,
@@ -123,220 +186,323 @@ def get(
             output=output,
         )
         if watch:
-            header = True
-            for table in getting.watch(api, query):
-                _print_table(table, header=header)
-                header = False
-            return
-        if output in {"json", "yaml", "name"}:
-            sys.stdout.write(getting.render(getting.get_objects(api, query), output) + "\n")
-            return
-        for kind, wanted in query.targets(api):
-            table = getting.get_table(api, kind, wanted, query)
-            if table.rows:
-                _print_table(table)
-            else:
-                scope = f" in {query.namespace} namespace" if query.namespace else ""
-                where = scope if kind.is_namespaced else ""
-                typer.echo(f"No resources found{where}.", err=True)
+            _print_changes(api, query)
+        elif output in getting.WHOLE:
+            _print_whole(api, query)
+        else:
+            _print_tables(api, query)
 
 
-@app.command()
+@app.command(epilog=_examples("fedge describe pod hello", "fedge describe node edge-1"))
 def describe(
-    kind: Annotated[str, typer.Argument(metavar="KIND|KIND/NAME")],
-    name: Annotated[str, typer.Argument()] = "",
+    kind: Annotated[str, typer.Argument(metavar="KIND|KIND/NAME", show_default=False)],
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...")] = None,
     namespace: Namespace = "",
     kubeconfig: Kubeconfig = None,
 ) -> None:
-    """Tell all about one object, and what happened to it.
+    """Tell all about objects, and what happened to them.
 
-    Example: `fedge describe pod hello`
+    Without a name, about all of the kind.
     """
     from fedge_cli.describing import describe as lines_of  # noqa: PLC0415 - only this command's
+    from fedge_cli.getting import Query, get_objects  # noqa: PLC0415
 
-    kind, name = _kind_and_name(kind, name)
+    errors: list[CommandError] = []
     with _connected(kubeconfig) as (api, default):
-        for line in lines_of(api, api.find_type(kind), namespace or default, name):
-            typer.echo(line)
+        where = namespace or default
+        query = Query(kinds=kind, names=tuple(names or ()), namespace=where)
+        is_first = True
+        for found, wanted in query.targets(api):
+            if not wanted:
+                listed, _ = get_objects(api, Query(kinds=kind, names=(), namespace=where))
+                wanted = tuple(each["metadata"]["name"] for each in listed["items"])  # noqa: PLW2901
+            if not wanted:
+                typer.echo(_nothing(where if found.is_namespaced else ""), err=True)
+            for name in wanted:
+                try:
+                    lines = list(lines_of(api, found, where, name))
+                except CommandError as exc:
+                    _tell(exc)
+                    errors.append(exc)
+                    continue
+                typer.echo("\n".join(lines) if is_first else "\n\n" + "\n".join(lines))
+                is_first = False
+    _exit_for(errors)
 
 
-@app.command()
+@app.command(epilog=_examples("fedge logs hello --tail 20", "fedge logs hello -c main --previous"))
 def logs(
-    pod: Annotated[str, typer.Argument()],
+    pod: Annotated[str, typer.Argument(show_default=False)],
     container: Annotated[str, typer.Option("-c", "--container", help="If it has several.")] = "",
     namespace: Namespace = "",
     tail: Annotated[int, typer.Option("--tail", help="Only the last lines; -1 for all.")] = -1,
-    since: Annotated[int, typer.Option("--since", help="Only of the last seconds.")] = 0,
+    since: Annotated[str, typer.Option("--since", help="Only what is newer: 30s, 5m, 1h30m.")] = "",
     previous: Annotated[
         bool, typer.Option("-p", "--previous", help="Of the run before the last restart.")
     ] = False,
     timestamps: Annotated[bool, typer.Option("--timestamps", help="With times.")] = False,
-    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on with new lines.")] = False,
+    follow: Annotated[
+        bool, typer.Option("-f", "--follow", help="Go on with new lines, if the node can.")
+    ] = False,
     kubeconfig: Kubeconfig = None,
 ) -> None:
-    """Print what a container of a pod wrote.
+    """Print what a container of a pod wrote."""
+    from fedge_cli.durations import parse_seconds  # noqa: PLC0415 - only this command's
 
-    Example: `fedge logs hello --tail 20`
-    """
-    query = {
-        "container": container,
-        "tailLines": str(tail) if tail >= 0 else "",
-        "sinceSeconds": str(since) if since else "",
-        "previous": "true" if previous else "",
-        "timestamps": "true" if timestamps else "",
-        "follow": "true" if follow else "",
-    }
     with _connected(kubeconfig) as (api, default):
-        path = api.find_type("pods").path(namespace or default, pod, "log")
+        query = {
+            "container": container,
+            "tailLines": str(tail) if tail >= 0 else "",
+            "sinceSeconds": str(parse_seconds(since)) if since else "",
+            "previous": "true" if previous else "",
+            "timestamps": "true" if timestamps else "",
+            "follow": "true" if follow else "",
+        }
+        name = pod.removeprefix("pods/").removeprefix("pod/")
+        path = api.find_type("pods").path(namespace or default, name, "log")
         asked = {name: value for name, value in query.items() if value}
-        for line in api.stream(path, query=asked, accept="text/plain, */*"):
-            typer.echo(line)
+        for piece in api.stream_bytes(path, query=asked):
+            sys.stdout.buffer.write(piece)
+            sys.stdout.buffer.flush()
 
 
-@app.command()
+@app.command(epilog=_examples("fedge delete pod hello", "fedge delete -f examples/hello/ --now"))
 def delete(
     kind: Annotated[str, typer.Argument(metavar="KIND|KIND/NAME")] = "",
     names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...")] = None,
-    file: Annotated[
-        str, typer.Option("-f", "--filename", help="Delete what these files describe.")
-    ] = "",
+    files: Files = None,
     namespace: Namespace = "",
     now: Annotated[bool, typer.Option("--now", help="Give containers one second only.")] = False,
     force: Annotated[
         bool,
         typer.Option("--force", help="Drop the object without waiting for its node to end it."),
     ] = False,
-    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Until it is gone.")] = True,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Until they are gone.")] = True,
+    timeout: Annotated[str, typer.Option("--timeout", help="How long to wait.")] = "2m",
     kubeconfig: Kubeconfig = None,
 ) -> None:
-    """Delete objects, and wait until they are gone.
-
-    Examples: `fedge delete pod hello` · `fedge delete -f examples/hello/`
-    """
+    """Delete objects, and wait until they are gone."""
     from fedge_cli import deleting  # noqa: PLC0415 - only this command's
+    from fedge_cli.durations import parse_seconds  # noqa: PLC0415
+    from fedge_cli.getting import Query  # noqa: PLC0415
 
-    grace = 0 if force else 1 if now else None
+    if bool(files) == bool(kind):
+        raise _usage("say what to delete: KIND NAME, or -f FILE")
+    errors: list[CommandError] = []
     with _connected(kubeconfig) as (api, default):
         where = namespace or default
-        if file:
-            _say_all(
-                deleting.delete_files(api, file, namespace=where, grace_seconds=grace, wait=wait)
+        manner = deleting.Manner(
+            grace_seconds=0 if force else 1 if now else None,
+            wait_seconds=parse_seconds(timeout) if wait else None,
+        )
+        targets: list[deleting.Target | CommandError] = [
+            each
+            for file in files or ()
+            for each in deleting.targets_in(
+                api, file, default_namespace=default, namespace=namespace
             )
-            return
-        if "/" in kind:
-            kind, _, name = kind.partition("/")
-            names = [name, *(names or ())]
-        if not kind or not names:
-            raise _usage("say what to delete: KIND NAME, or -f FILE")
-        found = api.find_type(kind)
-        for name in names:
-            typer.echo(deleting.delete(api, found, where, name, grace_seconds=grace, wait=wait))
+        ]
+        if kind:
+            query = Query(kinds=kind, names=tuple(names or ()), namespace=where)
+            for found, wanted in query.targets(api):
+                if not wanted:
+                    raise UsageError(f"say which {found.singular} to delete: KIND NAME")
+                targets += [
+                    deleting.Target(kind=found, namespace=where, name=name) for name in wanted
+                ]
+        if force:
+            typer.echo(
+                "warning: the object goes now; what runs on a node that is away runs on until the "
+                "node is back",
+                err=True,
+            )
+        for line in deleting.delete_all(api, targets, manner):
+            if isinstance(line, CommandError):
+                _tell(line)
+                errors.append(line)
+            else:
+                typer.echo(line)
+    _exit_for(errors)
 
 
 @app.command()
 def version(output: Output = "", kubeconfig: Kubeconfig = None) -> None:
-    """Print the version of this command, and of the server if one answers."""
-    versions = {"fedge": installed_version("fedge-cli"), "server": ""}
+    """Print the versions of this command and of the server.
+
+    A server that is not reached is no error.
+    """
+    from importlib.metadata import version as installed_version  # noqa: PLC0415 - only then
+
+    from fedge_cli import kubeconfig as access  # noqa: PLC0415
+    from fedge_cli.versions import server_version  # noqa: PLC0415
+
+    _check_output(output)
+    versions = {"fedge": installed_version("fedge-cli"), "server": "", "note": ""}
     try:
-        with _connected(kubeconfig, quiet=True) as (api, _):
-            versions["server"] = str(api.request("GET", "/version")["gitVersion"])
-    except CommandError:
-        versions["server"] = "not reached"
+        versions["server"] = server_version(access.load(access.find(kubeconfig)))
+    except CommandError as exc:
+        versions["note"] = str(exc)
     if output in {"json", "yaml"}:
-        from fedge_cli.getting import render  # noqa: PLC0415 - only then
+        from fedge_cli.printing import render  # noqa: PLC0415 - only then
 
         typer.echo(render(versions, output))
         return
-    for name, value in versions.items():
-        typer.echo(f"{name:<8}{value}")
+    typer.echo(f"fedge   {versions['fedge']}\nserver  {versions['server'] or 'not reached'}")
+    if versions["note"]:
+        typer.echo(versions["note"], err=True)
+
+
+@config.command("path")
+def config_path(kubeconfig: Kubeconfig = None) -> None:
+    """Print the kubeconfig that is used: export KUBECONFIG=$(fedge config path)."""
+    from fedge_cli import kubeconfig as access  # noqa: PLC0415 - only this command's
+
+    with _told():
+        typer.echo(str(access.find(kubeconfig).absolute()))
 
 
 @app.command()
 def demo(
-    data_dir: Annotated[
-        Path | None,
-        typer.Option("--data-dir", envvar="FEDGE_DATA_DIR", help="Folder of all that it makes."),
-    ] = None,
+    data_dir: DataDir = None,
+    stop: Annotated[
+        bool, typer.Option("--down", help="Stop what an earlier demo started, like fedge down.")
+    ] = False,
 ) -> None:
-    """Show the main job on this machine: a pod on an edge that loses its cloud and its power.
+    """Show the main job on this machine.
 
-    Starts a cloud and an edge, applies examples/hello, cuts the line, takes the edge's power, and
-    shows how all comes back. Leaves the system running; `fedge down` stops it. Needs root.
+    A pod runs on an edge that loses its cloud and its power: starts a cloud and an edge, applies
+    examples/hello, cuts the line, takes the edge's power, and shows how all comes back. Leaves the
+    system running; `fedge down` stops it. Needs root.
     """
-    from fedge_cli.demo import show  # noqa: PLC0415 - loads the whole local system
+    from fedge_cli import demo as story  # noqa: PLC0415 - loads the whole local system
 
     with _told():
-        show(data_dir)
+        if stop:
+            story.stop(data_dir)
+        else:
+            story.show(data_dir)
 
 
 @app.command()
-def down(
-    data_dir: Annotated[
-        Path | None,
-        typer.Option("--data-dir", envvar="FEDGE_DATA_DIR", help="Folder given to the demo."),
-    ] = None,
-) -> None:
-    """Stop everything that `fedge demo` started, and nothing else."""
+def down(data_dir: DataDir = None) -> None:
+    """Stop what the demo started, and nothing else. Its data stays."""
     from fedge_cli.demo import stop  # noqa: PLC0415 - loads the whole local system
 
     with _told():
         stop(data_dir)
 
 
+def _print_tables(api: "Api", query: "Query") -> None:
+    from fedge_cli.getting import Table, get_rows  # noqa: PLC0415 - loaded already
+    from fedge_cli.printing import write_table  # noqa: PLC0415
+
+    errors: list[CommandError] = []
+    tables: list[Table] = []
+    targets = query.targets(api)
+    for kind, wanted in targets:
+        table, refused = get_rows(api, kind, wanted, query)
+        errors += refused
+        if len(targets) > 1:
+            at = table.columns.index("NAME") if "NAME" in table.columns else 0
+            for row in table.rows:
+                row[at] = f"{kind.display}/{row[at]}"
+        if table.rows:
+            tables.append(table)
+    for index, table in enumerate(tables):
+        if index:
+            typer.echo()
+        write_table(table)
+    for error in errors:
+        _tell(error)
+    if not tables and not errors:
+        is_namespaced = any(kind.is_namespaced for kind, _ in targets)
+        typer.echo(_nothing(query.namespace or "" if is_namespaced else ""), err=True)
+    _exit_for(errors)
+
+
+def _print_whole(api: "Api", query: "Query") -> None:
+    from fedge_cli.getting import get_objects  # noqa: PLC0415 - loaded already
+    from fedge_cli.printing import render  # noqa: PLC0415
+
+    objects, errors = get_objects(api, query)
+    text = render(objects, query.output)
+    if text:
+        typer.echo(text)
+    for error in errors:
+        _tell(error)
+    _exit_for(errors)
+
+
+def _print_changes(api: "Api", query: "Query") -> None:
+    from fedge_cli.getting import watch  # noqa: PLC0415 - loaded already
+    from fedge_cli.printing import column_widths, render, write_table  # noqa: PLC0415
+
+    is_first = True
+    widths: list[int] = []
+    try:
+        for seen in watch(api, query):
+            if seen.object:
+                if query.output == "yaml" and not is_first:
+                    typer.echo("---")
+                typer.echo(render(seen.object, query.output))
+            elif seen.table.rows:
+                widths = column_widths(seen.table, widths)
+                write_table(seen.table, header=is_first, widths=widths)
+            else:
+                continue
+            is_first = False
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
+
+
 @contextmanager
-def _connected(kubeconfig: Path | None, *, quiet: bool = False) -> Iterator[tuple["Api", str]]:
-    """Open the API; errors end the command with their code, or with ``quiet`` are left alone."""
+def _connected(kubeconfig: Path | None) -> Iterator[tuple["Api", str]]:
+    """Open the API; errors end the command with their code."""
     from fedge_cli import kubeconfig as access  # noqa: PLC0415 - `run` and `--help` need none
     from fedge_cli.api import Api  # noqa: PLC0415
-    from fedge_cli.local import running_kubeconfig  # noqa: PLC0415
 
-    with _told(quiet=quiet):
-        found = access.load(access.find(kubeconfig, running_kubeconfig()))
+    with _told():
+        found = access.load(access.find(kubeconfig))
         with Api.opened(found) as api:
             yield api, found.namespace
 
 
 @contextmanager
-def _told(*, quiet: bool = False) -> Iterator[None]:
+def _told() -> Iterator[None]:
     try:
         yield
     except CommandError as exc:
-        if quiet:
-            raise
-        typer.echo(str(exc), err=True)
+        _tell(exc)
         raise typer.Exit(exc.exit_code) from exc
 
 
-def _say_all(lines: Iterable[str | CommandError]) -> None:
-    """Print each line, and each error; end with the worst error's code if there was any."""
-    code = 0
-    for line in lines:
-        if isinstance(line, CommandError):
-            typer.echo(f"error: {line}", err=True)
-            code = max(code, 1)
-        else:
-            typer.echo(line)
-    if code:
-        raise typer.Exit(code)
+def _tell(error: CommandError) -> None:
+    text = str(error)
+    typer.echo(text if text.startswith("Error from server") else f"error: {text}", err=True)
+
+
+def _exit_for(errors: Iterable[CommandError]) -> None:
+    """End with the errors' code: their own if they agree, else 1."""
+    codes = {each.exit_code for each in errors}
+    if codes:
+        raise typer.Exit(codes.pop() if len(codes) == 1 else CommandError.exit_code)
 
 
 def _usage(message: str) -> typer.Exit:
-    typer.echo(message, err=True)
+    typer.echo(f"error: {message}", err=True)
     return typer.Exit(UsageError.exit_code)
 
 
-def _kind_and_name(kind: str, name: str) -> tuple[str, str]:
-    if "/" in kind and not name:
-        kind, _, name = kind.partition("/")
-    if not name:
-        raise _usage("say which one: KIND NAME")
-    return kind, name
+def _check_output(output: str) -> None:
+    if output not in {"", "json", "yaml", "wide", "name"}:
+        raise _usage(f"-o is {output!r}: use json, yaml, wide or name")
 
 
-def _print_table(table: "Table", *, header: bool = True) -> None:
-    rows = [table.columns, *table.rows] if header else table.rows
-    widths = [max(len(row[at]) for row in rows) for at in range(len(table.columns))]
-    for row in rows:
-        line = "   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        sys.stdout.write(line.rstrip() + "\n")
-    sys.stdout.flush()
+def _files(files: list[str] | None) -> list[str]:
+    if not files:
+        raise _usage("say which manifests: -f FILE")
+    return files
+
+
+def _nothing(namespace: str) -> str:
+    return f"No resources found in {namespace} namespace." if namespace else "No resources found"

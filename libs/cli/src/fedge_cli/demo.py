@@ -5,24 +5,29 @@ The story is a row of steps that return what they saw, so that a test tells it t
 
 import asyncio
 import json
+import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from rich.console import Console
+from typing import TYPE_CHECKING, Any
 
 from fedge_cli import kubeconfig
 from fedge_cli.api import Api
 from fedge_cli.applying import apply
-from fedge_cli.errors import AwayError, CommandError, MissingError, UsageError
+from fedge_cli.errors import CommandError, UsageError
 from fedge_cli.getting import Query, Table, get_table
-from fedge_cli.local import data_dir
+from fedge_cli.local import DEFAULT_DATA_DIR, data_dir
+from fedge_cli.telling import Telling, command_name
+from fedge_local.containerd import Containerd
 from fedge_local.errors import LocalError
-from fedge_local.errors import MissingError as MissingProgramError
 from fedge_local.stack import Stack, Step
+from fedge_local.state import Line
+
+if TYPE_CHECKING:
+    from fedge_cri.client import CriRuntime
 
 EDGE = "edge-1"
 POD = "hello"
@@ -64,6 +69,19 @@ class RunningContainer:
             other.env,
             other.mounts,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Back:
+    """What came back after the power did.
+
+    Attributes:
+        container: the pod's.
+        seconds: from the start of the edge's services until it ran.
+    """
+
+    container: RunningContainer
+    seconds: float
 
 
 class Story:
@@ -128,50 +146,113 @@ class Story:
         return await self._seen("/api/v1/nodes", EDGE, is_so, what=what, seconds=seconds)
 
     async def container(self) -> RunningContainer | None:
-        """Return the pod's container as the edge's own runtime has it, if it runs."""
-        from fedge_cri import ContainerState, UnavailableError  # noqa: PLC0415 - loads grpc
+        """Return the pod's container as the edge's own runtime has it, if it runs.
+
+        Raises:
+            CommandError: it runs twice.
+        """
+        from fedge_cri import UnavailableError  # noqa: PLC0415 - loads grpc
         from fedge_cri.client import CriRuntime  # noqa: PLC0415
 
-        containerd = self.stack.edge(EDGE).parts.containerd
-        async with CriRuntime.connected(containerd.socket) as runtime:
+        async with CriRuntime.connected(self._containerd.socket) as runtime:
             try:
-                found = [
-                    each
-                    for each in await runtime.list_containers()
-                    if each.labels.get("io.kubernetes.pod.name") == POD
-                    and each.state is ContainerState.RUNNING
-                ]
+                return await self._container_in(runtime)
             except UnavailableError:
                 return None
+
+    async def container_running(self, *, seconds: float = 60) -> RunningContainer:
+        """Wait, by the runtime's events, until the edge itself runs the pod's container.
+
+        Raises:
+            CommandError: it does not in time.
+        """
+        from fedge_cri import RuntimeFaultError  # noqa: PLC0415 - loads grpc
+        from fedge_cri.client import CriRuntime  # noqa: PLC0415
+
+        socket = self._containerd.socket
+        last: RuntimeFaultError | None = None
+        try:
+            async with asyncio.timeout(seconds), CriRuntime.connected(socket) as runtime:
+                async for _ in runtime.events():
+                    try:
+                        found = await self._container_in(runtime)
+                    except RuntimeFaultError as exc:
+                        last = exc  # it may just be starting: the next event comes when it is up
+                        continue
+                    if found is not None:
+                        return found
+        except TimeoutError:
+            pass
+        why = f" ({last})" if last is not None else ""
+        raise CommandError(
+            f"waited {seconds:.0f} s for the edge to run pod {POD}, and it does not{why}; "
+            f"its log is {self.stack.edge(EDGE).parts.services.log}"
+        )
+
+    @property
+    def _containerd(self) -> Containerd:
+        return self.stack.edge(EDGE).parts.containerd
+
+    async def _container_in(self, runtime: "CriRuntime") -> RunningContainer | None:
+        from fedge_cri import ContainerState  # noqa: PLC0415 - loads grpc
+
+        found = [
+            each
+            for each in await runtime.list_containers()
+            if each.labels.get("io.kubernetes.pod.name") == POD
+            and each.state is ContainerState.RUNNING
+        ]
         if not found:
             return None
         if len(found) > 1:
             raise CommandError(f"pod {POD} runs {len(found)} times: {[each.id for each in found]}")
-        spec = json.loads(await containerd.ctr("containers", "info", found[0].id))["Spec"]
+        info = json.loads(await self._containerd.ctr("containers", "info", found[0].id))
+        process, mounts = info["Spec"]["process"], info["Spec"]["mounts"]
         return RunningContainer(
             id=found[0].id,
             image=found[0].image,
-            args=tuple(spec["process"]["args"]),
-            env=tuple(sorted(spec["process"]["env"])),
+            args=tuple(process["args"]),
+            env=tuple(sorted(process["env"])),
             mounts=tuple(
                 sorted(
                     (each["destination"], each["source"])
-                    for each in spec["mounts"]
+                    for each in mounts
                     if "/sandboxes/" not in each["source"]
                 )
             ),
         )
 
-    async def container_running(self, *, seconds: float = 60) -> RunningContainer:
-        """Wait until the edge itself runs the pod's container; return it."""
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            found = await self.container()
-            if found is not None:
-                return found
-            await asyncio.sleep(0.05)
-        log = self.stack.edge(EDGE).parts.services.log
-        raise CommandError(f"the edge did not run pod {POD} within {seconds:.0f} s; see {log}")
+    async def cut_line(self) -> dict[str, Any]:
+        """Cut the edge's line to the cloud; return the node as soon as the cloud knows."""
+        await self.stack.edge(EDGE).cut()
+        return await self.node_ready("Unknown")
+
+    async def cut_power(self) -> None:
+        """Take the edge's power: every process and container of it dies.
+
+        Raises:
+            CommandError: something survived.
+        """
+        edge = self.stack.edge(EDGE)
+        await edge.power_cut()
+        left = None if not edge.is_on else "its host"
+        if await self.container() is not None:
+            left = f"pod {POD}"
+        if left is not None:
+            raise CommandError(f"the edge has no power, and {left} still runs")
+
+    async def restore_power(self, observe: Callable[[Step], None], *, seconds: float = 60) -> Back:
+        """Switch the edge on again and wait until it runs the pod, whoever else is there."""
+        await self.stack.edge(EDGE).start(observe)
+        began = time.monotonic()
+        container = await self.container_running(seconds=seconds)
+        return Back(container=container, seconds=time.monotonic() - began)
+
+    async def mend_line(self, *, restarts: int) -> dict[str, Any]:
+        """Mend the line; return the pod when the cloud knows that it was restarted so often."""
+        await self.stack.edge(EDGE).heal()
+        await self.node_ready("True")
+        return await self.pod_running(restarts=restarts)
 
     def table(self, kind: str) -> Table:
         """Return what ``fedge get`` prints."""
@@ -203,21 +284,21 @@ class Story:
                 for last in listed["items"]:
                     if is_so(last):
                         return last
-                query = {
-                    **field,
-                    "watch": "true",
-                    "resourceVersion": listed["metadata"]["resourceVersion"],
-                    "timeoutSeconds": str(max(1, int(left))),
-                }
-                for line in api.stream(path, query=query, accept="application/json"):
-                    event = json.loads(line)
+                events = api.watch(
+                    path,
+                    resource_version=listed["metadata"]["resourceVersion"],
+                    query=field,
+                    seconds=max(1, round(left)),
+                )
+                for event in events:
                     if event["type"] in {"ADDED", "MODIFIED"}:
                         last = event["object"]
                         if is_so(last):
                             return last
-        found = json.dumps((last or {}).get("status"), ensure_ascii=False)
+        found = json.dumps(last.get("status"), ensure_ascii=False) if last else "not there"
         raise CommandError(
-            f"waited {seconds:.0f} s for {what}; it is {found}; logs are in {self.stack.folder}"
+            f"waited {seconds:.0f} s for {what}; its status is {found}; "
+            f"the logs are in {self.stack.folder}"
         )
 
 
@@ -225,78 +306,138 @@ def show(folder: Path | None) -> None:
     """Tell the story on the terminal.
 
     Raises:
+        UsageError: this is not the place, or not the user, for it.
         CommandError: a step did not come to its end.
     """
-    asyncio.run(_show(Stack(data_dir(folder), edges=(EDGE,), settings=SETTINGS)))
+    if os.geteuid() != 0:
+        raise UsageError(
+            "the demo makes network namespaces and containers, which only root may do: run it as "
+            "root, e.g. `sudo make demo`"
+        )
+    stack = Stack(data_dir(folder), edges=(EDGE,), settings=SETTINGS)
+    with _translated():
+        asyncio.run(_show(Story(stack, repository=_repository()), Telling()))
 
 
 def stop(folder: Path | None) -> None:
     """Stop what runs in ``folder``."""
-    stack = Stack(data_dir(folder))
-    if not stack.exists:
-        sys.stdout.write(f"nothing was started in {stack.folder}\n")
-        return
-    telling = _Telling()
-    telling.heading(f"Stopping what runs in {stack.folder}")
-    _translated(lambda: asyncio.run(stack.down(telling.step)))
+    with _translated():
+        stack = Stack(data_dir(folder))
+        if not stack.exists:
+            sys.stdout.write(f"nothing was started in {stack.folder}\n")
+            return
+        telling = Telling()
+        telling.heading(f"Stopping what runs in {stack.folder}")
+        with telling.steps() as steps:
+            asyncio.run(stack.down(steps))
 
 
-async def _show(stack: Stack) -> None:
-    telling = _Telling()
-    story = Story(stack, repository=_repository())
-    edge = None
+async def _show(story: Story, telling: Telling) -> None:
     try:
-        telling.heading("1. Start a cloud and an edge; the edge dials out, nobody dials in")
-        await story.start(telling.step)
-        await story.node_ready("True")
-        edge = stack.edge(EDGE)
-
-        telling.heading("2. Apply examples/hello: a Pod, a ConfigMap and a Secret")
-        began = time.monotonic()
-        for line in story.apply_example():
-            telling.line(line)
-        pod = await story.pod_running(restarts=0)
-        telling.done(f"Running, seen at the API after {time.monotonic() - began:.2f} s")
-        before = await story.container_running()
-        telling.table(story.table("nodes"))
-        telling.table(story.table("pods"))
-        telling.line(f"log: {story.log()}")
-
-        telling.heading("3. Cut the line")
-        await edge.cut()
-        await story.node_ready("Unknown")
-        telling.done("the cloud says what it knows, and how old that is")
-        telling.table(story.table("pods"))
-
-        telling.heading("4. Take the edge's power: every process and container dies")
-        await edge.power_cut()
-        telling.done("the edge is dark")
-
-        telling.heading("5. Power is back; the cloud is still out of reach")
-        await edge.start(telling.step)
-        began = time.monotonic()
-        after = await story.container_running()
-        telling.done(f"{POD} runs again {time.monotonic() - began:.2f} s after the services' start")
-        same = "the same spec" if after.same_spec(before) else "ANOTHER SPEC"
-        telling.line(f"container {before.id[:12]} before, {after.id[:12]} now, {same}")
-
-        telling.heading("6. Mend the line")
-        await edge.heal()
-        began = time.monotonic()
-        restarts = sum(each["restartCount"] for each in pod["status"]["containerStatuses"])
-        await story.node_ready("True")
-        await story.pod_running(restarts=restarts + 1)
-        telling.done(f"the cloud has caught up after {time.monotonic() - began:.1f} s")
-        telling.table(story.table("nodes"))
-        telling.table(story.table("pods"))
-        if not after.same_spec(before):
-            raise CommandError(f"the container came back with another spec: {before} {after}")
-    except LocalError as exc:
-        raise _as_command_error(exc) from exc
+        await _tell(story, telling)
     finally:
-        if edge is not None and edge.line.name != "UP":
-            await edge.heal()
-    telling.next_steps(stack)
+        # whatever went wrong, what stays up is whole
+        if story.stack.exists and EDGE in story.stack.edge_names:
+            edge = story.stack.edge(EDGE)
+            if edge.line is not Line.UP:
+                await edge.heal()
+    _next_steps(story.stack, telling)
+
+
+async def _tell(story: Story, telling: Telling) -> None:
+    telling.heading("1. Start a cloud and an edge; the edge dials out, nobody dials in")
+    with telling.steps() as steps:
+        await story.start(steps)
+    with telling.waiting("the node to be Ready"):
+        await story.node_ready("True")
+    telling.done(f"node {EDGE} is Ready")
+
+    telling.heading("2. Apply examples/hello: a Pod, a ConfigMap and a Secret")
+    began = time.monotonic()
+    for line in story.apply_example():
+        telling.line(line)
+    with telling.waiting("the pod to be Running, seen at the API"):
+        pod = await story.pod_running(restarts=0)
+        before = await story.container_running()
+    telling.done(f"Running, seen at the API after {time.monotonic() - began:.2f} s")
+    _tables(story, telling)
+    telling.line("")
+    telling.line(f"its log, read through the cloud: {story.log()}")
+
+    telling.heading("3. Cut the line")
+    with telling.waiting("the cloud to know"):
+        await story.cut_line()
+    telling.done("the cloud says what it knows, and how old that is")
+    _tables(story, telling)
+
+    telling.heading("4. Take the edge's power")
+    await story.cut_power()
+    telling.done("every process and container of the edge is dead")
+
+    telling.heading("5. Power is back; the cloud is still out of reach")
+    with telling.steps() as steps:
+        back = await story.restore_power(steps)
+    telling.done(f"{POD} runs again {back.seconds:.2f} s after the edge's services were started")
+    telling.table(_compared(before, back.container))
+    if not back.container.same_spec(before):
+        raise CommandError(f"the container came back with another spec: {before} {back.container}")
+
+    telling.heading("6. Mend the line")
+    began = time.monotonic()
+    restarts = sum(each["restartCount"] for each in pod["status"]["containerStatuses"])
+    with telling.waiting("the cloud to catch up"):
+        await story.mend_line(restarts=restarts + 1)
+    telling.done(f"the cloud has caught up after {time.monotonic() - began:.1f} s")
+    _tables(story, telling)
+
+
+def _tables(story: Story, telling: Telling) -> None:
+    telling.table(story.table("nodes"))
+    telling.table(story.table("pods"))
+
+
+def _compared(before: RunningContainer, now: RunningContainer) -> Table:
+    """Return both containers side by side, as the edge's own containerd has them."""
+
+    def row(title: str, each: RunningContainer) -> list[str]:
+        numbers = [f"{len(each.env)} variables", f"{len(each.mounts)} mounts"]
+        image = each.image.removeprefix("sha256:")[:12] if "sha256:" in each.image else each.image
+        return [title, each.id[:12], image, " ".join(each.args), *numbers]
+
+    spec = ["same" if one == other else "DIFFERENT" for one, other in _pairs(before, now)]
+    new = "same" if before.id == now.id else "new"
+    columns = ["", "CONTAINER", "IMAGE", "COMMAND", "ENVIRONMENT", "VOLUMES"]
+    return Table(columns, [row("before", before), row("now", now), ["", new, *spec]])
+
+
+def _pairs(before: RunningContainer, now: RunningContainer) -> list[tuple[object, object]]:
+    return [
+        (before.image, now.image),
+        (before.args, now.args),
+        (before.env, now.env),
+        (before.mounts, now.mounts),
+    ]
+
+
+def _next_steps(stack: Stack, telling: Telling) -> None:
+    fedge = command_name()
+    steps: dict[str, str] = {}
+    if stack.folder != data_dir():
+        steps[f"export FEDGE_DATA_DIR={stack.folder}"] = "first: where this system is"
+    steps |= {
+        f"{fedge} get nodes": "what there is",
+        f"{fedge} get pods -w": "every change, as it comes",
+        f"{fedge} describe pod {POD}": "all about the pod, with its events",
+        f"{fedge} logs {POD}": "what it wrote, read through the cloud",
+        f"{fedge} apply -f examples/thermometer/": "a device, driven by manifests",
+        f"export KUBECONFIG={stack.kubeconfig}": "the same for kubectl",
+        "make down" if stack.folder == DEFAULT_DATA_DIR else f"{fedge} down": "stop all of it",
+    }
+    title = f"Done in {telling.elapsed_seconds:.1f} s; the system is up. Try"
+    telling.next_steps(title, steps)
+    telling.line("")
+    telling.line(f"Kubernetes API {stack.apiserver_url}")
+    telling.line(f"hub            {stack.hub_url}/readyz, {stack.hub_url}/metrics")
 
 
 def _repository() -> Path:
@@ -307,72 +448,15 @@ def _repository() -> Path:
     raise UsageError(f"{_EXAMPLE} is not found: run `fedge demo` in a clone of the repository")
 
 
-def _translated(call: Callable[[], None]) -> None:
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Turn the first failure of the local system into the command's."""
+    first: BaseException | None = None
     try:
-        call()
-    except LocalError as exc:
-        raise _as_command_error(exc) from exc
-
-
-def _as_command_error(exc: LocalError) -> CommandError:
-    if isinstance(exc, MissingProgramError):
-        return MissingError(f"{exc}")
-    return AwayError(f"{exc}")
-
-
-class _Telling:
-    """Prints the story."""
-
-    def __init__(self) -> None:
-        self._console = Console(highlight=False, soft_wrap=True)
-        self._began = time.monotonic()
-
-    def heading(self, text: str) -> None:
-        elapsed = time.monotonic() - self._began
-        self._console.print(f"\n[bold]{text}[/bold]  [dim]{elapsed:5.1f} s[/dim]")
-
-    def step(self, step: Step) -> None:
-        if step.state != "starting":
-            self._console.print(
-                f"   {step.where:<8} {step.name:<12} {step.state}  [dim]{step.seconds:5.1f} s[/dim]"
-            )
-
-    def line(self, text: str) -> None:
-        self._console.print(f"   {text}", markup=False)
-
-    def done(self, text: str) -> None:
-        self._console.print(f"   [green]✓[/green] {text}")
-
-    def table(self, table: Table) -> None:
-        rows: Sequence[list[str]] = [table.columns, *table.rows]
-        widths = [max(len(row[at]) for row in rows) for at in range(len(table.columns))]
-        self._console.print()
-        for row in rows:
-            cells = zip(row, widths, strict=True)
-            text = "   ".join(cell.ljust(width) for cell, width in cells)
-            self._console.print(f"   {text.rstrip()}", markup=False)
-        self._console.print()
-
-    def next_steps(self, stack: Stack) -> None:
-        elapsed = time.monotonic() - self._began
-        fedge = "fedge" if _on_path() else ".venv/bin/fedge"
-        steps: Mapping[str, str] = {
-            f"{fedge} get nodes": "what there is",
-            f"{fedge} describe pod {POD}": "all about the pod, with its events",
-            f"{fedge} logs {POD}": "what it wrote, read through the cloud",
-            f"{fedge} apply -f examples/thermometer": "a device, driven by manifests",
-            f"export KUBECONFIG={stack.kubeconfig}": "the same for kubectl",
-            f"curl {stack.hub_url}/metrics": "hub's counters",
-            "make down": "stop all of it",
-        }
-        self.heading(f"Done in {elapsed:.1f} s; the system is up. Try:")
-        width = max(map(len, steps))
-        for command, why in steps.items():
-            self._console.print(f"   {command.ljust(width)}   [dim]{why}[/dim]")
-        self._console.print(f"\n   Kubernetes API {stack.apiserver_url}   hub {stack.hub_url}")
-
-
-def _on_path() -> bool:
-    import shutil  # noqa: PLC0415 - only at the end
-
-    return shutil.which("fedge") is not None
+        yield
+    except* LocalError as group:
+        first = group
+        while isinstance(first, BaseExceptionGroup):
+            first = first.exceptions[0]
+    if first is not None:
+        raise CommandError(str(first)) from first

@@ -6,139 +6,90 @@ from typing import Any
 
 from fedge_cli.api import Api, ResourceType
 from fedge_cli.errors import CommandError
+from fedge_cli.layouts import config_map_lines, field_lines, secret_lines
+from fedge_cli.node_layout import node_lines
+from fedge_cli.pod_layout import pod_lines
 from fedge_cli.staleness import age, stale_nodes
 
 _HIDDEN = {"managedFields", "selfLink"}
+_REASON_WIDTH = 20
 
 
 def describe(api: Api, kind: ResourceType, namespace: str, name: str) -> Iterator[str]:
-    """Yield the lines that describe one object."""
+    """Yield the lines that describe one object.
+
+    Raises:
+        CommandError: it is not there, or may not be read.
+    """
     obj = api.request("GET", kind.path(namespace, name))
-    now = datetime.now(UTC)
-    if kind.plural == "pods" and not kind.group:
-        yield from _pod(obj, stale_nodes(api, now))
-    else:
-        metadata = {k: v for k, v in obj["metadata"].items() if k not in _HIDDEN}
-        yield f"Kind:         {kind.kind}"
-        yield from _fields({**obj, "metadata": metadata}, skip=("apiVersion", "kind"))
-    yield from _events(api, obj, now)
+    match "" if kind.group else kind.plural:
+        case "pods":
+            node = (obj.get("spec") or {}).get("nodeName", "")
+            stale = stale_nodes(api, [node]).get(node) if node else None
+            yield from pod_lines(obj, stale=stale)
+        case "nodes":
+            pods = api.request(
+                "GET", "/api/v1/pods", query={"fieldSelector": f"spec.nodeName={name}"}
+            )
+            yield from node_lines(obj, pods["items"], stale=stale_nodes(api, [name]).get(name))
+        case "secrets":
+            yield from secret_lines(obj)
+        case "configmaps":
+            yield from config_map_lines(obj)
+        case _:
+            yield from _any(obj, kind)
+    yield from event_lines(_events(api, obj, kind), api.now)
 
 
-def _pod(pod: dict[str, Any], stale: Mapping[str, float]) -> Iterator[str]:
-    metadata, spec, status = pod["metadata"], pod["spec"], pod.get("status") or {}
-    node = spec.get("nodeName", "")
-    known = f" (stale {age(stale[node])})" if node in stale else ""
-    facts = {
-        "Name": metadata["name"],
-        "Namespace": metadata["namespace"],
-        "Node": node or "<none>",
-        "Status": f"{status.get('phase', '')}{known}",
-        "Reason": status.get("reason"),
-        "Message": status.get("message"),
-        "Start Time": status.get("startTime"),
-        "IP": status.get("podIP"),
-        "QoS Class": status.get("qosClass"),
-        "Restart Policy": spec.get("restartPolicy"),
-        "Deletion": metadata.get("deletionTimestamp"),
-    }
-    yield from (f"{name + ':':<16}{value}" for name, value in facts.items() if value)
-    statuses = {
-        each["name"]: each
-        for group in ("initContainerStatuses", "containerStatuses")
-        for each in status.get(group) or ()
-    }
-    for title, containers in (
-        ("Init Containers", spec.get("initContainers") or ()),
-        ("Containers", spec["containers"]),
-    ):
-        if containers:
-            yield f"{title}:"
-        for container in containers:
-            yield from _container(container, statuses.get(container["name"], {}))
-    yield "Conditions:"
-    for condition in status.get("conditions") or ():
-        reason = f"  {condition['reason']}" if condition.get("reason") else ""
-        message = f": {condition['message']}" if condition.get("message") else ""
-        yield f"  {condition['type']:<28}{condition['status']}{reason}{message}"
-    if spec.get("volumes"):
-        yield "Volumes:"
-        for volume in spec["volumes"]:
-            yield f"  {volume['name']}:"
-            yield from _fields({k: v for k, v in volume.items() if k != "name"}, indent=4)
+def _any(obj: dict[str, Any], kind: ResourceType) -> Iterator[str]:
+    metadata = {k: v for k, v in obj["metadata"].items() if k not in _HIDDEN}
+    yield f"Kind: {kind.kind}"
+    yield f"Version: {kind.api_version}"
+    yield from field_lines({**obj, "metadata": metadata}, skip=("apiVersion", "kind"))
 
 
-def _container(container: dict[str, Any], status: dict[str, Any]) -> Iterator[str]:
-    yield f"  {container['name']}:"
-    facts = {
-        "Image": container.get("image"),
-        "Image ID": status.get("imageID"),
-        "Container ID": status.get("containerID"),
-        "Command": " ".join(container.get("command") or ()),
-        "Args": " ".join(container.get("args") or ()),
-        "State": _state(status.get("state")),
-        "Last State": _state(status.get("lastState")),
-        "Ready": status.get("ready"),
-        "Restart Count": status.get("restartCount"),
-    }
-    for name, value in facts.items():
-        if value not in (None, ""):
-            yield f"    {name + ':':<16}{value}"
-    for mount in container.get("volumeMounts") or ():
-        access = "ro" if mount.get("readOnly") else "rw"
-        yield f"    {'Mount:':<16}{mount['mountPath']} from {mount['name']} ({access})"
-
-
-def _state(state: Mapping[str, Any] | None) -> str:
-    for kind, facts in (state or {}).items():
-        parts = [f"{name}={value}" for name, value in facts.items() if value not in (None, "")]
-        return f"{kind.capitalize()}  {', '.join(parts)}"
-    return ""
-
-
-def _events(api: Api, obj: dict[str, Any], now: datetime) -> Iterator[str]:
+def _events(api: Api, obj: dict[str, Any], kind: ResourceType) -> list[dict[str, Any]] | str:
+    """Return the events about an object, or why they cannot be had."""
     metadata = obj["metadata"]
-    selector = f"involvedObject.uid={metadata.get('uid', '')}"
+    selector = f"involvedObject.kind={kind.kind},involvedObject.name={metadata['name']}"
     where = metadata.get("namespace") or "default"
+    path = f"/api/v1/namespaces/{where}/events"
     try:
-        events = api.request(
-            "GET", f"/api/v1/namespaces/{where}/events", query={"fieldSelector": selector}
-        )["items"]
+        items = api.request("GET", path, query={"fieldSelector": selector})["items"]
     except CommandError as exc:
-        yield f"Events:         unknown ({exc})"
+        return str(exc)
+    # a former object of the name has another uid; kubelets give a node's name for its uid
+    uids = {metadata.get("uid"), metadata["name"], "", None}
+    return [each for each in items if each["involvedObject"].get("uid") in uids]
+
+
+def event_lines(events: list[dict[str, Any]] | str, now: datetime) -> Iterator[str]:
+    """Yield events, the latest last."""
+    if isinstance(events, str):
+        yield f"Events: unknown ({events})"
         return
-    yield f"Events:{'' if events else '         <none>'}"
-    for event in sorted(events, key=lambda each: str(each.get("lastTimestamp") or "")):
-        moment = event.get("lastTimestamp") or metadata["creationTimestamp"]
-        ago = age((now - datetime.fromisoformat(moment)).total_seconds())
-        times = f" (x{event['count']})" if event.get("count", 1) > 1 else ""
+    if not events:
+        yield "Events: <none>"
+        return
+    yield "Events:"
+    yield f"  {'AGE':<12}{'TYPE':<9}{'REASON':<{_REASON_WIDTH}}MESSAGE"
+    for event in sorted(events, key=_last_seen):
+        ago = age((now - _last_seen(event)).total_seconds())
+        count = (event.get("series") or {}).get("count") or event.get("count") or 1
+        times = f" (x{count})" if count > 1 else ""
         yield (
-            f"  {ago + times:<12}{event.get('type', ''):<9}{event.get('reason', ''):<18}"
-            f"{event.get('message', '')}"
+            f"  {ago + times:<12}{event.get('type', ''):<9}"
+            f"{event.get('reason', ''):<{_REASON_WIDTH}}{str(event.get('message', '')).strip()}"
         )
 
 
-def _fields(value: Any, *, indent: int = 0, skip: tuple[str, ...] = ()) -> Iterator[str]:
-    margin = " " * indent
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            if name in skip or inner in (None, {}, []):
-                continue
-            if isinstance(inner, dict | list):
-                yield f"{margin}{_title(name)}:"
-                yield from _fields(inner, indent=indent + 2)
-            else:
-                yield f"{margin}{_title(name)}: {inner}"
-    elif isinstance(value, list):
-        for inner in value:
-            if isinstance(inner, dict | list):
-                first, *rest = list(_fields(inner, indent=indent + 2)) or [f"{margin}  {{}}"]
-                yield f"{margin}- {first.lstrip()}"
-                yield from rest
-            else:
-                yield f"{margin}- {inner}"
-    else:
-        yield f"{margin}{value}"
-
-
-def _title(name: str) -> str:
-    return name[:1].upper() + name[1:]
+def _last_seen(event: Mapping[str, Any]) -> datetime:
+    """Return when an event was seen last; those of the newer API keep it elsewhere."""
+    moment = (
+        (event.get("series") or {}).get("lastObservedTime")
+        or event.get("lastTimestamp")
+        or event.get("eventTime")
+        or event["metadata"].get("creationTimestamp")
+        or "1970-01-01T00:00:00Z"
+    )
+    return datetime.fromisoformat(moment).astimezone(UTC)

@@ -8,9 +8,21 @@ CommandError        1  it did not work
 
 
 class CommandError(Exception):
-    """Base; the text is shown as it is."""
+    """Base; the text is shown as it is.
+
+    Attributes:
+        status: HTTP status of the server's refusal; 0 if it is not a server's.
+    """
 
     exit_code = 1
+
+    def __init__(self, message: str, *, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
+
+    def at(self, place: str) -> "CommandError":
+        """Return the same error with the place that it belongs to."""
+        return type(self)(f"{place}: {self}", status=self.status)
 
 
 class UsageError(CommandError):

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from fedge_cli.errors import AwayError, UsageError
+from fedge_cli.local import running_kubeconfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,12 +36,11 @@ class Access:
     namespace: str
 
 
-def find(explicit: Path | None, running: Path | None) -> Path:
-    """Return the kubeconfig to use: named, the environment's, the running demo's, the user's.
+def find(explicit: Path | None) -> Path:
+    """Return the kubeconfig to use: named, the environment's, the local system's, the user's.
 
     Args:
         explicit: named on the command line.
-        running: that of a system that runs on this machine.
 
     Raises:
         UsageError: the named file is not there.
@@ -50,28 +50,37 @@ def find(explicit: Path | None, running: Path | None) -> Path:
         if not explicit.exists():
             raise UsageError(f"there is no kubeconfig at {explicit}")
         return explicit
-    named = os.environ.get("KUBECONFIG", "").split(":")[0]
-    candidates = [Path(named)] if named else []
-    candidates += [running] if running is not None else []
-    candidates.append(Path.home() / ".kube" / "config")
+    named = [Path(each) for each in os.environ.get("KUBECONFIG", "").split(":") if each]
+    own = Path.home() / ".kube" / "config"
+    local = None if named else running_kubeconfig(instead=own)
+    candidates = named or [*([local] if local is not None else []), own]
     for path in candidates:
         if path.exists():
             return path
     tried = ", ".join(map(str, candidates))
-    raise AwayError(f"no kubeconfig found (tried {tried}): run `make demo`, or set KUBECONFIG")
+    if named:
+        raise UsageError(f"KUBECONFIG names {tried}, which does not exist: correct or unset it")
+    raise AwayError(
+        f"no kubeconfig found (tried {tried}) and no local system runs: start one with `make demo`,"
+        " or name yours with --kubeconfig or KUBECONFIG"
+    )
 
 
 def load(path: Path) -> Access:
     """Read a kubeconfig's current context.
 
     Raises:
-        UsageError: the file is damaged or names something that it does not hold.
+        UsageError: the file is damaged, or names something that it does not hold or that is not
+            supported here.
     """
     try:
         config = yaml.safe_load(path.read_text())
+        if not isinstance(config, dict):
+            raise TypeError("it holds no mapping")  # noqa: TRY301 - told below with the rest
         context = _named(config, "contexts", config["current-context"])["context"]
         cluster = _named(config, "clusters", context["cluster"])["cluster"]
         user = _named(config, "users", context["user"]).get("user") or {}
+        _refuse_programs(path, context["user"], user)
         server = str(cluster["server"])
         return Access(
             path=path,
@@ -80,15 +89,26 @@ def load(path: Path) -> Access:
             token=_token(user, path.parent),
             namespace=str(context.get("namespace") or "default"),
         )
-    except (yaml.YAMLError, KeyError, TypeError, ValueError, OSError) as exc:
-        raise UsageError(f"kubeconfig {path} cannot be used: {exc!r}") from exc
+    except (yaml.YAMLError, TypeError, ValueError, OSError) as exc:
+        raise UsageError(f"kubeconfig {path} cannot be used: {exc}") from exc
+    except KeyError as exc:
+        raise UsageError(f"kubeconfig {path} cannot be used: it has no {exc.args[0]}") from exc
 
 
-def _named(config: Any, kind: str, name: str) -> dict[str, Any]:
+def _refuse_programs(path: Path, name: str, user: dict[str, Any]) -> None:
+    for way in ("exec", "auth-provider"):
+        if way in user:
+            raise UsageError(
+                f"kubeconfig {path}: user {name!r} logs in by {way!r}, which fedge does not do: "
+                "give it a token or a client certificate, or use kubectl"
+            )
+
+
+def _named(config: dict[str, Any], kind: str, name: str) -> dict[str, Any]:
     for each in config.get(kind) or ():
         if each["name"] == name:
             return dict(each)
-    raise KeyError(f"{kind} has no {name!r}")
+    raise KeyError(f"{name!r} among its {kind}")
 
 
 def _token(user: dict[str, Any], folder: Path) -> str:
@@ -98,15 +118,17 @@ def _token(user: dict[str, Any], folder: Path) -> str:
 
 
 def _tls(cluster: dict[str, Any], user: dict[str, Any], folder: Path) -> ssl.SSLContext:
-    context = ssl.create_default_context()
+    # the authority that is named is the only one that is believed
+    if "certificate-authority-data" in cluster:
+        authority = base64.b64decode(cluster["certificate-authority-data"]).decode()
+        context = ssl.create_default_context(cadata=authority)
+    elif "certificate-authority" in cluster:
+        context = ssl.create_default_context(cafile=folder / cluster["certificate-authority"])
+    else:
+        context = ssl.create_default_context()
     if cluster.get("insecure-skip-tls-verify"):
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-    elif "certificate-authority-data" in cluster:
-        authority = base64.b64decode(cluster["certificate-authority-data"]).decode()
-        context.load_verify_locations(cadata=authority)
-    elif "certificate-authority" in cluster:
-        context.load_verify_locations(cafile=folder / cluster["certificate-authority"])
     if "client-certificate-data" in user:
         # the ssl module reads certificates from files only
         with tempfile.NamedTemporaryFile(suffix=".pem") as file:
@@ -115,5 +137,6 @@ def _tls(cluster: dict[str, Any], user: dict[str, Any], folder: Path) -> ssl.SSL
             file.flush()
             context.load_cert_chain(file.name)
     elif "client-certificate" in user:
-        context.load_cert_chain(folder / user["client-certificate"], folder / user["client-key"])
+        key = user.get("client-key") or user["client-certificate"]
+        context.load_cert_chain(folder / user["client-certificate"], folder / key)
     return context

@@ -11,7 +11,23 @@ def data_dir(explicit: Path | None = None) -> Path:
     return explicit or Path(os.environ.get("FEDGE_DATA_DIR") or DEFAULT_DATA_DIR)
 
 
-def running_kubeconfig() -> Path | None:
-    """Return the kubeconfig of the local system, if there is one."""
-    path = data_dir() / "kubeconfig"
-    return path if path.exists() else None
+def running_kubeconfig(instead: Path) -> Path | None:
+    """Return the kubeconfig of the local system.
+
+    Args:
+        instead: where the user has another. If there is one, the local system has to run to go
+            first; if not, a local system that is stopped is still the one that is meant.
+    """
+    folder = data_dir()
+    path = folder / "kubeconfig"
+    try:
+        if not path.exists():
+            return None
+    except PermissionError:
+        return None  # another user's system is not ours to use
+    if not instead.exists():
+        return path
+    from fedge_local.processes import Process  # noqa: PLC0415 - only where there is a choice
+
+    server = Process.load(folder / "cloud" / "apiserver" / "apiserver.pid")
+    return path if server is not None and server.is_alive else None

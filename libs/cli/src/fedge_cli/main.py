@@ -6,10 +6,19 @@ import sys
 def main() -> None:
     """Run the command line."""
     arguments = sys.argv[1:]
-    if arguments[:1] == ["run"] and len(arguments) > 1 and not arguments[1].startswith("-"):
+    if is_plain_run(arguments):
         from fedge_cli.running import run  # noqa: PLC0415 - see there
 
         raise SystemExit(run(arguments[1:]))
     from fedge_cli.app import app  # noqa: PLC0415 - a gateway that runs services loads none of it
 
     app()
+
+
+def is_plain_run(arguments: list[str]) -> bool:
+    """Whether services are to be run, and nothing about it is asked of typer."""
+    return (
+        len(arguments) > 1
+        and arguments[0] == "run"
+        and not any(each.startswith("-") for each in arguments)
+    )

@@ -1,6 +1,7 @@
 """Requests to the API server, and the names of what it serves."""
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ _ALL_AT_ONCE = (
 )
 _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 _GONE = 410
+_ECHO = re.compile(r'"\{(?:[^"\\]|\\.)*\}"')
+"""An object that the server quotes as what it was sent: long, and maybe a secret."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -308,7 +311,8 @@ def refusal(code: int, text: str) -> CommandError:
     """Return what the server's answer means, in its own words."""
     try:
         status = json.loads(text)
-        message = f"Error from server ({status.get('reason') or code}): {status['message']}"
+        said = _ECHO.sub('"{...}"', str(status["message"]))
+        message = f"Error from server ({status.get('reason') or code}): {said}"
     except (ValueError, KeyError, TypeError, AttributeError):
         message = f"Error from server ({code}): {text.strip()}"
     match code:

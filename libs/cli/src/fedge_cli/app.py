@@ -165,6 +165,9 @@ def get(
     ] = "",
     watch: Annotated[bool, typer.Option("-w", "--watch", help="Go on with every change.")] = False,
     output: Output = "",
+    show_managed_fields: Annotated[
+        bool, typer.Option("--show-managed-fields", help="With -o json or yaml: who set what.")
+    ] = False,
     kubeconfig: Kubeconfig = None,
 ) -> None:
     """Print objects as a table, or whole.
@@ -184,6 +187,7 @@ def get(
             selector=selector,
             field_selector=field_selector,
             output=output,
+            has_managed_fields=show_managed_fields,
         )
         if watch:
             _print_changes(api, query)

@@ -26,6 +26,7 @@ class Query:
         selector: by label.
         field_selector: by field.
         output: empty for a table, or one of ``FORMATS``.
+        has_managed_fields: whether whole objects tell which manager set which field.
     """
 
     kinds: str
@@ -34,6 +35,7 @@ class Query:
     selector: str = ""
     field_selector: str = ""
     output: str = ""
+    has_managed_fields: bool = False
 
     def targets(self, api: Api) -> list[tuple[ResourceType, tuple[str, ...]]]:
         """Return each kind with the names asked for.
@@ -104,6 +106,9 @@ def get_objects(api: Api, query: Query) -> tuple[dict[str, Any], list[CommandErr
                 errors.append(exc)
         if not names:
             items += _listed(api, kind, query)
+    if not query.has_managed_fields:
+        for each in items:
+            each["metadata"].pop("managedFields", None)
     if len(items) == 1 and sum(len(names) for _, names in targets) == 1:
         return items[0], errors
     return {"apiVersion": "v1", "kind": "List", "metadata": {}, "items": items}, errors

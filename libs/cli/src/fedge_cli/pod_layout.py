@@ -106,11 +106,10 @@ def _container(container: Mapping[str, Any], status: Mapping[str, Any]) -> Itera
 def _state(state: Mapping[str, Any] | None) -> str:
     for kind, facts in (state or {}).items():
         parts = {name: value for name, value in (facts or {}).items() if value not in (None, "")}
-        message = parts.pop("message", None)
+        message, reason = parts.pop("message", None), parts.pop("reason", None)
         parts.pop("containerID", None)
-        shown = ", ".join(
-            str(value) if name == "reason" else f"{name} {value}" for name, value in parts.items()
-        )
+        told = [f"{name} {value}" for name, value in parts.items()]
+        shown = ", ".join([str(reason), *told] if reason else told)
         text = f"{kind.capitalize()} ({shown})" if shown else kind.capitalize()
         return f"{text}: {message}" if message else text
     return ""

@@ -6,8 +6,10 @@ import functools
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiomqtt
 import pytest
@@ -20,7 +22,7 @@ from fedge_service import EdgeSettings
 from fedge_twin import plugin as twin_plugin
 from fedge_twin.device import DEVICES
 from fedge_twin.settings import TwinSettings
-from tests.fixtures.mqtt_broker import Broker
+from tests.fixtures.servers import BrokerPair
 
 pytestmark = pytest.mark.broker
 
@@ -112,7 +114,7 @@ class Player:
 
 
 @pytest.fixture
-async def player(mqtt_broker: Broker) -> AsyncIterator[Player]:
+async def player(broker_pair: BrokerPair) -> AsyncIterator[Player]:
     inbox, up = Inbox(), Inbox()
 
     async def on_up(delivery: Delivery) -> None:
@@ -124,14 +126,15 @@ async def player(mqtt_broker: Broker) -> AsyncIterator[Player]:
             assert isinstance(message.payload, bytes)
             await inbox.put(str(message.topic), json.loads(message.payload))
 
-    fabric = Fabric(mqtt_broker.amqp_url, service="test", exchanges=t.EDGE_EXCHANGES)
+    fabric = Fabric(broker_pair.edge_url, service="test", exchanges=t.EDGE_EXCHANGES)
     fabric.subscribe(
         t.Queue("test.up", (t.Binding(t.UP, "node.gw-1_plant_example.#"),), exclusive=True), on_up
     )
+    mqtt = urlsplit(broker_pair.mqtt_url)
     async with (
         fabric.running(),
         aiomqtt.Client(
-            "127.0.0.1", mqtt_broker.mqtt_port, username="guest", password="guest"
+            "127.0.0.1", mqtt.port or 0, username=mqtt.username, password=mqtt.password
         ) as client,
     ):
         hearing = asyncio.create_task(hear(client))
@@ -140,11 +143,11 @@ async def player(mqtt_broker: Broker) -> AsyncIterator[Player]:
 
 
 @asynccontextmanager
-async def twin(broker: Broker, data_dir: Path) -> AsyncIterator[None]:
+async def twin(broker: BrokerPair, data_dir: Path) -> AsyncIterator[None]:
     ready = asyncio.Event()
     settings = TwinSettings(
         mqtt_url=broker.mqtt_url,
-        edge=EdgeSettings(node_name=NODE, amqp_url=broker.amqp_url, data_dir=data_dir),
+        edge=EdgeSettings(node_name=NODE, amqp_url=broker.edge_url, data_dir=data_dir),
     )
     running = asyncio.ensure_future(twin_plugin.run(settings, ready.set))
     waiting = asyncio.create_task(ready.wait())
@@ -208,12 +211,12 @@ def reported_of(status: dict[str, Any], name: str) -> str | None:
 
 
 async def test_a_desired_value_reaches_the_device_and_the_reported_one_the_cloud(
-    mqtt_broker: Broker, player: Player, tmp_path: Path
+    broker_pair: BrokerPair, player: Player, tmp_path: Path
 ) -> None:
     await player.subscribe(
         "$hw/events/device/plant/ac/twin/#", f"$hw/events/node/{NODE}/membership/#"
     )
-    async with twin(mqtt_broker, tmp_path):
+    async with twin(broker_pair, tmp_path):
         await player.declare("ac", temp="25")
         delta = await player.inbox.on("ac/twin/update/delta")
         assert delta["delta"] == {"temp": "25"}
@@ -256,9 +259,9 @@ async def test_a_desired_value_reaches_the_device_and_the_reported_one_the_cloud
 
 
 async def test_a_delta_is_given_again_to_a_device_that_comes_back_until_it_obeys(
-    mqtt_broker: Broker, player: Player, tmp_path: Path
+    broker_pair: BrokerPair, player: Player, tmp_path: Path
 ) -> None:
-    async with twin(mqtt_broker, tmp_path):
+    async with twin(broker_pair, tmp_path):
         await player.declare("lamp", power="on")
         await player.reported("lamp", lambda status: desired_of(status, "power") == "on")
         await player.subscribe("$hw/events/device/plant/lamp/#")
@@ -280,9 +283,9 @@ async def test_a_delta_is_given_again_to_a_device_that_comes_back_until_it_obeys
 
 
 async def test_a_device_with_dots_in_its_name_is_served(
-    mqtt_broker: Broker, player: Player, tmp_path: Path
+    broker_pair: BrokerPair, player: Player, tmp_path: Path
 ) -> None:
-    async with twin(mqtt_broker, tmp_path):
+    async with twin(broker_pair, tmp_path):
         await player.declare("pump.1.a", speed="3")
         await player.reported("pump.1.a", lambda status: desired_of(status, "speed") == "3")
         await player.subscribe("$hw/events/device/plant/pump.1.a/twin/update/result")
@@ -299,11 +302,11 @@ async def test_a_device_with_dots_in_its_name_is_served(
 
 
 async def test_bad_input_is_answered_with_its_reason_and_disturbs_nobody(
-    mqtt_broker: Broker, player: Player, tmp_path: Path
+    broker_pair: BrokerPair, player: Player, tmp_path: Path
 ) -> None:
     await player.subscribe("$hw/events/device/+/+/twin/update/result")
     await player.subscribe("$hw/events/device/+/+/state/update/result")
-    async with twin(mqtt_broker, tmp_path):
+    async with twin(broker_pair, tmp_path):
         await player.declare("meter", level="1")
         await player.reported("meter", lambda status: desired_of(status, "level") == "1")
         update = "$hw/events/device/plant/meter/twin/update"
@@ -342,12 +345,17 @@ def is_delta(value: str, _: str, payload: Any) -> bool:
 
 
 async def test_a_link_that_breaks_is_made_again_and_loses_nothing(
-    mqtt_broker: Broker, player: Player, tmp_path: Path
+    broker_pair: BrokerPair, player: Player, tmp_path: Path
 ) -> None:
-    proxy = Proxy(mqtt_broker.mqtt_port)
+    proxy = Proxy(urlsplit(broker_pair.mqtt_url).port or 0)
     await proxy.open()
     await player.subscribe("$hw/events/device/plant/gate/twin/update/delta")
-    async with twin(Broker(mqtt_broker.amqp_port, proxy.port), tmp_path):
+    mqtt = urlsplit(broker_pair.mqtt_url)
+    through_proxy = replace(
+        broker_pair,
+        mqtt_url=f"mqtt://{mqtt.username}:{mqtt.password}@127.0.0.1:{proxy.port}",
+    )
+    async with twin(through_proxy, tmp_path):
         for number in range(3):
             proxy.cut()
             await player.declare("gate", open=str(number))
@@ -362,15 +370,15 @@ async def test_a_link_that_breaks_is_made_again_and_loses_nothing(
 
 
 async def test_what_was_said_while_twin_was_down_is_taken_and_told_when_it_is_back(
-    mqtt_broker: Broker, player: Player, tmp_path: Path
+    broker_pair: BrokerPair, player: Player, tmp_path: Path
 ) -> None:
-    async with twin(mqtt_broker, tmp_path):
+    async with twin(broker_pair, tmp_path):
         await player.declare("valve", open="yes")
         await player.reported("valve", lambda status: desired_of(status, "open") == "yes")
     await player.say("plant/valve", "twin/update", twin={"open": {"actual": {"value": "no"}}})
     await player.declare("valve", open="half")
     await player.subscribe("$hw/events/device/plant/valve/twin/update/delta")
-    async with twin(mqtt_broker, tmp_path):
+    async with twin(broker_pair, tmp_path):
         await player.inbox.take(lambda _, payload: payload["delta"] == {"open": "half"})
         data = await player.reported(
             "valve",
@@ -381,7 +389,7 @@ async def test_what_was_said_while_twin_was_down_is_taken_and_told_when_it_is_ba
         await player.ask_inventory()
         again = await player.reported("valve", lambda _: True)
         assert again == data
-    async with twin(mqtt_broker, tmp_path):
+    async with twin(broker_pair, tmp_path):
         again = await player.reported("valve", lambda _: True)
         assert again == data
         await player.inbox.take(lambda _, payload: payload["delta"] == {"open": "half"})

@@ -10,6 +10,7 @@ import aiosqlite
 import msgspec
 
 from fedge_objects import Change, ObjectKey, Version
+from fedge_store._connecting import connected
 
 
 class ObjectReader:
@@ -28,7 +29,7 @@ class ObjectReader:
         """
         if not await asyncio.to_thread(path.exists):
             raise FileNotFoundError(f"no store at {path}")
-        async with aiosqlite.connect(f"file:{path}?mode=ro", uri=True) as connection:
+        async with connected(aiosqlite.connect(f"file:{path}?mode=ro", uri=True)) as connection:
             [row] = await connection.execute_fetchall("PRAGMA user_version")
             if row[0] == 0:
                 raise FileNotFoundError(f"the store at {path} is being made")

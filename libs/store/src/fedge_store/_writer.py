@@ -16,6 +16,7 @@ import msgspec
 
 from fedge_fabric import Envelope
 from fedge_objects import Change, ObjectKey, Version
+from fedge_store._connecting import connected
 from fedge_store._schema import SCHEMA, SCHEMA_VERSION, StoreError
 
 
@@ -54,7 +55,7 @@ class ObjectStore:
             StoreError: the file was written by a newer fedge.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
-        async with aiosqlite.connect(path, isolation_level=None) as connection:
+        async with connected(aiosqlite.connect(path, isolation_level=None)) as connection:
             await connection.execute("PRAGMA journal_mode=WAL")
             await connection.execute("PRAGMA synchronous=FULL")
             await connection.execute("PRAGMA busy_timeout=5000")

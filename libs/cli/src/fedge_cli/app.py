@@ -119,9 +119,11 @@ def apply(
     if dry_run not in set(applying.DryRun):
         raise _usage(f"--dry-run is {dry_run!r}: use {', '.join(applying.DryRun)}")
     _check_output(output)
+    if not files:
+        raise _usage("say which manifests: -f FILE")
     errors, objects = [], []
     with _connected(kubeconfig) as (api, default):
-        for file in _files(files):
+        for file in files:
             for found in applying.apply_objects(
                 api,
                 file,
@@ -500,12 +502,6 @@ def _usage(message: str) -> typer.Exit:
 def _check_output(output: str) -> None:
     if output not in {"", "json", "yaml", "wide", "name"}:
         raise _usage(f"-o is {output!r}: use json, yaml, wide or name")
-
-
-def _files(files: list[str] | None) -> list[str]:
-    if not files:
-        raise _usage("say which manifests: -f FILE")
-    return files
 
 
 def _nothing(namespace: str) -> str:

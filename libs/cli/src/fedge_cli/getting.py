@@ -106,12 +106,17 @@ def get_objects(api: Api, query: Query) -> tuple[dict[str, Any], list[CommandErr
                 errors.append(exc)
         if not names:
             items += _listed(api, kind, query)
-    if not query.has_managed_fields:
-        for each in items:
-            each["metadata"].pop("managedFields", None)
+    items = [_shown(each, query) for each in items]
     if len(items) == 1 and sum(len(names) for _, names in targets) == 1:
         return items[0], errors
     return {"apiVersion": "v1", "kind": "List", "metadata": {}, "items": items}, errors
+
+
+def _shown(obj: dict[str, Any], query: Query) -> dict[str, Any]:
+    """Return an object as it is to be printed."""
+    if query.has_managed_fields:
+        return obj
+    return {**obj, "metadata": {k: v for k, v in obj["metadata"].items() if k != "managedFields"}}
 
 
 def _listed(api: Api, kind: ResourceType, query: Query) -> Iterator[dict[str, Any]]:
@@ -264,7 +269,7 @@ def _watch_once(api: Api, kind: ResourceType, query: Query) -> Iterator[Seen]:
     if is_whole:
         for each in listed["items"]:
             obj = {"apiVersion": kind.api_version, "kind": kind.kind, **each}
-            yield Seen(table=Table([], []), object=obj)
+            yield Seen(table=Table([], []), object=_shown(obj, query))
     else:
         yield Seen(table=to_table(api, [listed], kind, query), object={})
     while True:
@@ -276,7 +281,7 @@ def _watch_once(api: Api, kind: ResourceType, query: Query) -> Iterator[Seen]:
             if event["type"] == "BOOKMARK":
                 continue
             if is_whole:
-                yield Seen(table=Table([], []), object=found)
+                yield Seen(table=Table([], []), object=_shown(found, query))
                 continue
             if found.get("kind") == "Table":
                 # the columns come with the first event only

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 
 from fedge_edged.errors import ConfigError
-from fedge_edged.pods import Container, EnvFromSource, EnvVarSource, Pod
+from fedge_edged.pods import Container, EnvFromSource, EnvVarSource, Pod, ResourceReference
 from fedge_edged.ports import Objects
 from fedge_objects import JsonObject, ObjectKey, parse_quantity
 
@@ -77,7 +77,7 @@ class Environment:
         if source.field_ref is not None:
             return field_value(pod, source.field_ref.field_path, facts)
         if (ref := source.resource_field_ref) is not None:
-            return _resource(pod, container, ref.container_name, ref.resource, ref.divisor)
+            return resource_value(pod, ref, container)
         for resource, key_ref in (
             ("configmaps", source.config_map_key_ref),
             ("secrets", source.secret_key_ref),
@@ -143,15 +143,27 @@ def _escape(value: str) -> str:
     return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
-def _resource(pod: Pod, container: Container, name: str, resource: str, divisor: str) -> str:
-    """Return a container's request or limit, rounded up to whole divisors."""
-    wanted = next((c for c in pod.spec.containers if c.name == name), container)
-    kind, _, unit = resource.partition(".")
-    values = wanted.resources.limits if kind == "limits" else wanted.resources.requests
-    if unit not in values:
+def resource_value(pod: Pod, ref: ResourceReference, own: Container | None = None) -> str:
+    """Return a container's request or limit in whole divisors, rounded up.
+
+    Args:
+        pod: the container's pod.
+        ref: what is asked for, of the container that it names or else of ``own``.
+        own: the container that asks; a volume belongs to none and has to name one.
+
+    Raises:
+        ConfigError: no such container.
+    """
+    container = next((c for c in pod.spec.containers if c.name == ref.container_name), own)
+    if container is None:
+        raise ConfigError(f"container {ref.container_name} not found")
+    kind, _, name = ref.resource.partition(".")
+    resources = container.resources
+    values = resources.limits if kind == "limits" else resources.requests
+    if name not in values:
         return "0"
-    by = parse_quantity(divisor) or parse_quantity(1)
-    return str(math.ceil(parse_quantity(values[unit]) / by))
+    divisor = parse_quantity(ref.divisor) or parse_quantity(1)
+    return str(math.ceil(parse_quantity(values[name]) / divisor))
 
 
 def _decode(value: str) -> str:

@@ -183,10 +183,11 @@ class SecretSource(_View, frozen=True):
 
 
 class DownwardFile(_View, frozen=True):
-    """One field of the pod as a file."""
+    """One field of the pod, or a container's request or limit, as a file."""
 
     path: str
     field_ref: FieldReference | None = None
+    resource_field_ref: ResourceReference | None = None
     mode: int | None = None
 
 

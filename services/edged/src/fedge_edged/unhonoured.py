@@ -9,6 +9,7 @@ _POD = (
     "activeDeadlineSeconds",
     "ephemeralContainers",
     "hostAliases",
+    "hostUsers",
     "readinessGates",
     "resourceClaims",
     "setHostnameAsFQDN",
@@ -17,8 +18,10 @@ _POD = (
 _POD_SECURITY = (
     "appArmorProfile",
     "fsGroup",
+    "fsGroupChangePolicy",
     "seLinuxOptions",
     "seccompProfile",
+    "supplementalGroupsPolicy",
 )
 _CONTAINER = (
     "lifecycle",
@@ -68,6 +71,10 @@ def _of_container(container: Mapping[str, Any], path: str) -> Iterator[str]:
     for name, default in _DEFAULTS.items():
         if container.get(name, default) != default:
             yield f"{path}.{name}"
+    resources = container.get("resources") or {}
+    for kind in ("requests", "limits"):
+        names = sorted((resources.get(kind) or {}).keys() - {"cpu", "memory"})
+        yield from (f"{path}.resources.{kind}{{{name}}}" for name in names)
     for mount in container.get("volumeMounts") or ():
         yield from _set(mount, _MOUNT, f"{path}.volumeMounts{{{mount['name']}}}")
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import structlog
 
-from fedge_edged.environment import field_value
+from fedge_edged.environment import field_value, resource_value
 from fedge_edged.errors import ConfigError, MountError
 from fedge_edged.pods import (
     ConfigMapSource,
@@ -216,14 +216,16 @@ def _downward(
     pod: Pod, source: DownwardSource, mode: int | None, facts: Mapping[str, str]
 ) -> dict[str, _File]:
     default = source.default_mode if mode is None else mode
-    return {
-        _inside(item.path): (
-            field_value(pod, item.field_ref.field_path, facts).encode(),
-            default if item.mode is None else item.mode,
-        )
-        for item in source.items
-        if item.field_ref is not None
-    }
+    files: dict[str, _File] = {}
+    for item in source.items:
+        if item.field_ref is not None:
+            text = field_value(pod, item.field_ref.field_path, facts)
+        elif item.resource_field_ref is not None:
+            text = resource_value(pod, item.resource_field_ref)
+        else:
+            raise ConfigError(f'item "{item.path}" names no field')
+        files[_inside(item.path)] = (text.encode(), default if item.mode is None else item.mode)
+    return files
 
 
 def _inside(path: str) -> str:

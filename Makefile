@@ -31,7 +31,7 @@ check: ## Lint, format, types, layers, documentation
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy $(SOURCES) tests $(wildcard bench scripts)
 	@$(BIN)/lint-imports --no-cache
-	@if [ -f mkdocs.yml ]; then $(BIN)/mkdocs build --strict --quiet --site-dir .cache/site; fi
+	@if [ -f mkdocs.yml ]; then NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir .cache/site; fi
 
 format: ## Format the code and mend what can be mended
 	@scripts/bootstrap python
@@ -47,7 +47,7 @@ bench-pods: install ## Measure how fast pods start, and how fast they come back 
 
 docs: ## Build the documentation into site/
 	@scripts/bootstrap python
-	@$(BIN)/mkdocs build --strict
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean: ## Remove what was built; the demo's data stays
 	@rm -rf .venv .cache site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

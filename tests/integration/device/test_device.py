@@ -19,7 +19,7 @@ from fedge_fabric.fabric import Delivery, Fabric
 from fedge_kube import CUSTOM_RESOURCE_DEFINITIONS, KubeClient, observe
 from fedge_kube.watching import Changed, Listed
 from fedge_objects import JsonObject, NodeName, ObjectKey
-from tests.fixtures.mqtt_broker import Broker
+from tests.fixtures.servers import Broker
 
 pytestmark = pytest.mark.broker
 
@@ -107,12 +107,12 @@ def value_of(status: JsonObject) -> str | None:
 
 
 @pytest.fixture
-async def world(mqtt_broker: Broker, tmp_path: Path) -> AsyncIterator[World]:
+async def world(rabbitmq: Broker, tmp_path: Path) -> AsyncIterator[World]:
     settings = ApiServerSettings(data_dir=tmp_path / "api", port=0)
     async with running_server(settings):
         kubeconfig = tmp_path / "api" / "kubeconfig"
         async with KubeClient.connected(kubeconfig) as kube:
-            fabric = Fabric(mqtt_broker.amqp_url, service="test", exchanges=t.CLOUD_EXCHANGES)
+            fabric = Fabric(rabbitmq.url, service="test", exchanges=t.CLOUD_EXCHANGES)
             world = World(kube, fabric)
             queue = t.Queue("test.wanted", (t.Binding(t.WANTED, "#"),), exclusive=True)
             fabric.subscribe(queue, world.on_wanted)
@@ -123,7 +123,7 @@ async def world(mqtt_broker: Broker, tmp_path: Path) -> AsyncIterator[World]:
 @asynccontextmanager
 async def device(broker: Broker, tmp_path: Path) -> AsyncIterator[None]:
     ready = asyncio.Event()
-    settings = DeviceSettings(amqp_url=broker.amqp_url, kubeconfig=tmp_path / "api" / "kubeconfig")
+    settings = DeviceSettings(amqp_url=broker.url, kubeconfig=tmp_path / "api" / "kubeconfig")
     running = asyncio.ensure_future(device_plugin.run(settings, ready.set))
     waiting = asyncio.create_task(ready.wait())
     try:
@@ -141,9 +141,9 @@ async def device(broker: Broker, tmp_path: Path) -> AsyncIterator[None]:
 
 
 async def test_devices_go_down_once_their_kinds_are_served_and_statuses_come_up(
-    world: World, mqtt_broker: Broker, tmp_path: Path
+    world: World, rabbitmq: Broker, tmp_path: Path
 ) -> None:
-    async with device(mqtt_broker, tmp_path):
+    async with device(rabbitmq, tmp_path):
         # ready, though the API knows no devices yet
         await world.install_kinds()
         uid = await world.create_example()
@@ -170,11 +170,11 @@ async def test_devices_go_down_once_their_kinds_are_served_and_statuses_come_up(
 
 
 async def test_a_status_is_made_again_after_somebody_deleted_it(
-    world: World, mqtt_broker: Broker, tmp_path: Path
+    world: World, rabbitmq: Broker, tmp_path: Path
 ) -> None:
     await world.install_kinds()
     uid = await world.create_example()
-    async with device(mqtt_broker, tmp_path):
+    async with device(rabbitmq, tmp_path):
         await world.report(uid, "1")
         await world.status(lambda status: value_of(status) == "1")
         await world.kube.delete(DEVICE_STATUSES, "default", KEY.name)

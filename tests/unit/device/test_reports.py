@@ -32,6 +32,9 @@ class Recording:
     def needs_of(self, obj: JsonObject) -> frozenset[ObjectKey]:  # noqa: ARG002
         return frozenset()
 
+    def for_node(self, obj: JsonObject) -> JsonObject:
+        return obj
+
     async def report(self, kube: KubeClient, report: Report) -> None:  # noqa: ARG002
         await asyncio.sleep(0.01)
         if failure := next(self.failures, None):

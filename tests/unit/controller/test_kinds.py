@@ -136,3 +136,9 @@ def test_pod_is_given_to_its_node_without_its_status() -> None:
         "spec": {"nodeName": NODE},
     }
     assert pod["status"]
+
+
+@pytest.mark.parametrize("phase", ["Succeeded", "Failed"])
+def test_node_is_told_that_a_pod_has_ended_for_good(phase: str) -> None:
+    pod = {"metadata": {"name": "a"}, "spec": {}, "status": {"phase": phase, "podIP": "10.0.0.1"}}
+    assert Pods().for_node(pod)["status"] == {"phase": phase}

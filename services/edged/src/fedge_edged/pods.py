@@ -298,6 +298,11 @@ class Pod(_View, frozen=True):
         return self.metadata.deletion_timestamp is not None
 
     @property
+    def has_ended(self) -> bool:
+        """Whether the cluster holds that it has ended for good."""
+        return (self.raw.get("status") or {}).get("phase") in {"Succeeded", "Failed"}
+
+    @property
     def grace_seconds(self) -> int:
         """How long its containers have to end."""
         asked = self.metadata.deletion_grace_period_seconds

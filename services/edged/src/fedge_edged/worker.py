@@ -262,6 +262,8 @@ class PodWorker:
         self.observed.containers[container_id] = replace(known, state=status.state)
 
     async def _bring_up(self, pod: Pod) -> float | None:
+        if pod.has_ended and not self.observed.containers:
+            return None  # the runtime has lost it; it is not to run again
         plan = make_plan(pod, self.observed, self._backoff, self._tools.clock.now())
         self._waiting = dict(plan.waiting)
         for container in plan.stop:

@@ -26,6 +26,8 @@ _OWNED = (
 )
 """Status fields that the node alone sets: one that it leaves out is no longer so."""
 
+_ENDED = {"Succeeded", "Failed"}
+
 
 class Pods:
     """The pod, which leads everything it mentions to its node."""
@@ -43,8 +45,13 @@ class Pods:
         return references(obj)
 
     def for_node(self, obj: JsonObject) -> JsonObject:
-        """Return the object without bookkeeping."""
-        return given_to_nodes(obj)
+        """Return the pod without its status, but for the fact that it has ended for good.
+
+        A node whose runtime has lost all must not run a finished pod again.
+        """
+        phase = (obj.get("status") or {}).get("phase")
+        ended = {"status": {"phase": phase}} if phase in _ENDED else {}
+        return {**given_to_nodes(obj), **ended}
 
     async def report(self, kube: KubeClient, report: Report) -> None:
         """Patch the status; delete the object once the node has ended a deleted pod."""

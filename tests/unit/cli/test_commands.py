@@ -135,4 +135,4 @@ def test_help_loads_nothing_that_it_does_not_need() -> None:
 def test_running_services_loads_no_command_line() -> None:
     loaded = loaded_by("run", "nothing")
     assert "fedge_service" in loaded
-    assert not {"typer", "rich.table", "httpx", "yaml", "fedge_cli.app"} & loaded
+    assert not {"typer", "rich.console", "httpx", "yaml", "fedge_cli.app"} & loaded

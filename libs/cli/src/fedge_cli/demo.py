@@ -118,8 +118,17 @@ class Story:
         """Open the cloud's API."""
         return Api.opened(kubeconfig.load(self.stack.kubeconfig))
 
-    async def pod_running(self, *, restarts: int, seconds: float = 60) -> dict[str, Any]:
-        """Wait until the cloud sees the pod run after so many restarts; return it."""
+    async def pod_running(
+        self, *, restarts: int, container: RunningContainer | None = None, seconds: float = 60
+    ) -> dict[str, Any]:
+        """Wait until the cloud sees the pod run after so many restarts; return it.
+
+        Args:
+            restarts: at least so many.
+            container: the very one that is to be seen; None takes what the cloud knows, old or new.
+            seconds: how long to wait.
+        """
+        ids = None if container is None else [f"containerd://{container.id}"]
 
         def is_so(pod: dict[str, Any]) -> bool:
             status = pod.get("status") or {}
@@ -129,10 +138,12 @@ class Story:
                 and bool(statuses)
                 and all("running" in each["state"] for each in statuses)
                 and sum(each["restartCount"] for each in statuses) >= restarts
+                and (ids is None or [each.get("containerID") for each in statuses] == ids)
             )
 
         path = f"/api/v1/namespaces/{NAMESPACE}/pods"
-        what = f"pod {POD} Running with {restarts} restarts"
+        which = "" if container is None else f" as container {container.id[:12]}"
+        what = f"pod {POD} Running with {restarts} restarts{which}"
         return await self._seen(path, POD, is_so, what=what, seconds=seconds)
 
     async def node_ready(self, ready: str, *, seconds: float = 60) -> dict[str, Any]:
@@ -248,11 +259,11 @@ class Story:
         container = await self.container_running(seconds=seconds)
         return Back(container=container, seconds=time.monotonic() - began)
 
-    async def mend_line(self, *, restarts: int) -> dict[str, Any]:
-        """Mend the line; return the pod when the cloud knows that it was restarted so often."""
+    async def mend_line(self, *, back: Back, restarts: int) -> dict[str, Any]:
+        """Mend the line; return the pod when the cloud knows what came back."""
         await self.stack.edge(EDGE).heal()
         await self.node_ready("True")
-        return await self.pod_running(restarts=restarts)
+        return await self.pod_running(restarts=restarts, container=back.container)
 
     def table(self, kind: str) -> Table:
         """Return what ``fedge get`` prints."""
@@ -357,8 +368,9 @@ async def _tell(story: Story, telling: Telling) -> None:
     for line in story.apply_example():
         telling.line(line)
     with telling.waiting("the pod to be Running, seen at the API"):
-        pod = await story.pod_running(restarts=0)
+        await story.pod_running(restarts=0)
         before = await story.container_running()
+        pod = await story.pod_running(restarts=0, container=before)
     telling.done(f"Running, seen at the API after {time.monotonic() - began:.2f} s")
     _tables(story, telling)
     telling.line("")
@@ -386,7 +398,7 @@ async def _tell(story: Story, telling: Telling) -> None:
     began = time.monotonic()
     restarts = sum(each["restartCount"] for each in pod["status"]["containerStatuses"])
     with telling.waiting("the cloud to catch up"):
-        await story.mend_line(restarts=restarts + 1)
+        await story.mend_line(back=back, restarts=restarts + 1)
     telling.done(f"the cloud has caught up after {time.monotonic() - began:.1f} s")
     _tables(story, telling)
 

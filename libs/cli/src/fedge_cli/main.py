@@ -7,6 +7,9 @@ def main() -> None:
     """Run the command line."""
     arguments = sys.argv[1:]
     if is_plain_run(arguments):
+        # structlog loads rich for its tracebacks when it finds it: 5 MB that a gateway lacks. None
+        # hides a module (https://docs.python.org/3/reference/import.html#the-module-cache).
+        sys.modules["rich"] = None  # type: ignore[assignment]  # typed as if without None
         from fedge_cli.running import run  # noqa: PLC0415 - see there
 
         raise SystemExit(run(arguments[1:]))

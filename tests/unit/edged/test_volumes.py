@@ -1,0 +1,293 @@
+"""Volumes: changed all at once, written only when different, never left by a path."""
+
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fedge_edged.errors import MountError
+from fedge_edged.node_pods import NodeObjects
+from fedge_edged.pods import VolumeMount
+from fedge_edged.volumes import Volumes, mount_source, write_atomically
+from tests.unit.edged.kit import change, config_map, objects, pod, secret
+
+
+def files(texts: Mapping[str, str], mode: int = 0o644) -> dict[str, tuple[bytes, int]]:
+    return {name: (text.encode(), mode) for name, text in texts.items()}
+
+
+def read(folder: Path) -> dict[str, str]:
+    """Return what a container sees: no names that begin with two dots."""
+    return {
+        str(path.relative_to(folder)): path.read_text()
+        for top in folder.iterdir()
+        if not top.name.startswith("..")
+        for path in ([top] if top.is_file() else [p for p in top.rglob("*") if p.is_file()])
+    }
+
+
+class TestWriting:
+    """A folder whose content changes all at once."""
+
+    def test_folder_holds_exactly_the_files(self, tmp_path: Path) -> None:
+        assert write_atomically(tmp_path, files({"a": "1", "deep/er/b": "2"}))
+        assert read(tmp_path) == {"a": "1", "deep/er/b": "2"}
+
+    def test_nothing_is_written_when_nothing_differs(self, tmp_path: Path) -> None:
+        write_atomically(tmp_path, files({"a": "1"}))
+        before = {p: p.lstat().st_mtime_ns for p in tmp_path.rglob("*")}
+        assert not write_atomically(tmp_path, files({"a": "1"}))
+        assert {p: p.lstat().st_mtime_ns for p in tmp_path.rglob("*")} == before
+
+    @pytest.mark.parametrize(
+        "new",
+        [{"a": "2"}, {"a": "1", "b": ""}, {"b": "1"}, {}],
+        ids=["text", "more", "name", "none"],
+    )
+    def test_every_difference_is_written(self, tmp_path: Path, new: dict[str, str]) -> None:
+        write_atomically(tmp_path, files({"a": "1"}))
+        assert write_atomically(tmp_path, files(new))
+        assert read(tmp_path) == new
+
+    def test_other_mode_is_a_difference(self, tmp_path: Path) -> None:
+        write_atomically(tmp_path, files({"a": "1"}, 0o644))
+        assert write_atomically(tmp_path, files({"a": "1"}, 0o400))
+        assert (tmp_path / "a").stat().st_mode & 0o777 == 0o400
+
+    def test_old_content_does_not_stay_behind(self, tmp_path: Path) -> None:
+        for number in range(5):
+            write_atomically(tmp_path, files({"a": str(number)}))
+        assert len([p for p in tmp_path.iterdir() if p.is_dir() and not p.is_symlink()]) == 1
+
+    def test_file_becomes_a_folder_and_a_file_again(self, tmp_path: Path) -> None:
+        for wanted in ({"a": "1"}, {"a/b": "2"}, {"a": "3"}):
+            write_atomically(tmp_path, files(wanted))
+            assert read(tmp_path) == wanted
+
+    def test_reader_sees_all_old_or_all_new(self, tmp_path: Path) -> None:
+        names = [f"k{number}" for number in range(8)]
+        write_atomically(tmp_path, files(dict.fromkeys(names, "0")))
+        seen: list[set[str]] = []
+        stop = threading.Event()
+
+        def watch() -> None:
+            while not stop.is_set():
+                # as a program does that wants one state: it resolves the link once
+                folder = tmp_path / (tmp_path / "..data").readlink()
+                try:
+                    seen.append({(folder / name).read_text() for name in names})
+                except FileNotFoundError:
+                    continue  # replaced and removed meanwhile: it looks again
+
+        reader = threading.Thread(target=watch)
+        reader.start()
+        try:
+            for number in range(1, 200):
+                write_atomically(tmp_path, files(dict.fromkeys(names, str(number))))
+        finally:
+            stop.set()
+            reader.join()
+        assert seen
+        assert all(len(each) == 1 for each in seen)
+
+    def test_write_that_was_cut_before_the_swap_is_done_again(self, tmp_path: Path) -> None:
+        write_atomically(tmp_path, files({"a": "1"}))
+        content = (tmp_path / "..data").readlink()
+        write_atomically(tmp_path, files({"a": "2"}))
+        half = tmp_path / content
+        half.mkdir()
+        (half / "a").write_text("")  # as after a power cut: there, and empty
+        write_atomically(tmp_path, files({"a": "1"}))
+        assert read(tmp_path) == {"a": "1"}
+
+    @pytest.mark.xfail(strict=True, reason="links that were not made yet are never made")
+    def test_write_that_was_cut_after_the_swap_is_completed(self, tmp_path: Path) -> None:
+        write_atomically(tmp_path, files({"a": "1", "b": "2"}))
+        (tmp_path / "b").unlink()  # as if the link had not been made yet
+        write_atomically(tmp_path, files({"a": "1", "b": "2"}))
+        assert read(tmp_path) == {"a": "1", "b": "2"}
+
+
+Prepare = Callable[..., Path]
+
+
+class TestVolumes:
+    """What a pod's volumes hold."""
+
+    @pytest.fixture
+    def held(self) -> NodeObjects:
+        return objects(
+            configmaps=[config_map("cm", {"a": "1", "b": "2"}, binaryData={"bin": "AP8="})],
+            secrets=[secret("s", {"p": "pw"})],
+        )
+
+    @pytest.fixture
+    def volumes(self, held: NodeObjects, tmp_path: Path) -> Volumes:
+        return Volumes(held, disk=tmp_path / "disk", memory=tmp_path / "memory")
+
+    @pytest.fixture
+    def prepare(self, volumes: Volumes) -> Prepare:
+        def prepare(meta: Mapping[str, Any] | None = None, **source: Any) -> Path:
+            made = pod(meta=meta, volumes=[{"name": "v", **source}])
+            return volumes.prepare(made, {"status.podIP": "10.88.0.2"})["v"]
+
+        return prepare
+
+    def test_config_map_is_a_folder_of_files(self, prepare: Prepare, tmp_path: Path) -> None:
+        path = prepare(configMap={"name": "cm", "defaultMode": 0o440})
+        assert path.is_relative_to(tmp_path / "disk")
+        assert (path / "a").read_text() == "1"
+        assert (path / "bin").read_bytes() == b"\x00\xff"
+        assert (path / "a").stat().st_mode & 0o777 == 0o440
+
+    def test_items_choose_keys_paths_and_modes(self, prepare: Prepare) -> None:
+        items = [{"key": "b", "path": "x/y", "mode": 0o600}]
+        path = prepare(configMap={"name": "cm", "items": items})
+        assert read(path) == {"x/y": "2"}
+        assert (path / "x/y").stat().st_mode & 0o777 == 0o600
+
+    def test_secret_lies_in_memory_only(self, prepare: Prepare, tmp_path: Path) -> None:
+        path = prepare(secret={"secretName": "s"})
+        assert path.is_relative_to(tmp_path / "memory")
+        assert read(path) == {"p": "pw"}
+
+    def test_key_that_was_removed_vanishes(self, prepare: Prepare, held: NodeObjects) -> None:
+        path = prepare(configMap={"name": "cm"})
+        held.put(change("configmaps", "cm", config_map("cm", {"b": "3", "c": "4"}), 2))
+        assert prepare(configMap={"name": "cm"}) == path
+        assert read(path) == {"b": "3", "c": "4"}
+
+    @pytest.mark.parametrize(
+        ("source", "message"),
+        [
+            ({"configMap": {"name": "gone"}}, 'configmap "gone" not found'),
+            ({"secret": {"secretName": "gone"}}, 'secret "gone" not found'),
+            (
+                {"configMap": {"name": "cm", "items": [{"key": "z", "path": "z"}]}},
+                'references non-existent key "z"',
+            ),
+            ({"nfs": {"server": "x", "path": "/"}}, "does not support"),
+        ],
+    )
+    def test_what_is_missing_is_named(
+        self, prepare: Prepare, source: dict[str, Any], message: str
+    ) -> None:
+        with pytest.raises(MountError, match=message) as raised:
+            prepare(**source)
+        assert raised.value.reason == "ContainerCreating"
+
+    def test_failure_names_the_volume_as_the_kubelet_does(self, prepare: Prepare) -> None:
+        with pytest.raises(MountError, match=r'^MountVolume.SetUp failed for volume "v" : '):
+            prepare(configMap={"name": "gone"})
+
+    def test_what_is_optional_may_be_missing(self, prepare: Prepare) -> None:
+        assert read(prepare(configMap={"name": "gone", "optional": True})) == {}
+        items = [{"key": "z", "path": "z"}, {"key": "a", "path": "a"}]
+        assert read(prepare(configMap={"name": "cm", "items": items, "optional": True})) == {
+            "a": "1"
+        }
+
+    @pytest.mark.parametrize("path", ["../x", "/x", "a/../../x", "", ".."])
+    def test_path_that_leaves_the_volume_is_refused(self, prepare: Prepare, path: str) -> None:
+        with pytest.raises(MountError, match="leaves the volume"):
+            prepare(configMap={"name": "cm", "items": [{"key": "a", "path": path}]})
+
+    def test_fields_of_the_pod_are_files(self, prepare: Prepare) -> None:
+        path = prepare(
+            meta={"labels": {"b": "2", "a": 'x"y'}},
+            downwardAPI={
+                "items": [
+                    {"path": "name", "fieldRef": {"fieldPath": "metadata.name"}},
+                    {"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}},
+                ]
+            },
+        )
+        assert read(path) == {"name": "a", "labels": 'a="x\\"y"\nb="2"'}
+
+    def test_several_sources_share_one_folder_in_memory(
+        self, prepare: Prepare, tmp_path: Path
+    ) -> None:
+        path = prepare(
+            projected={
+                "sources": [
+                    {"configMap": {"name": "cm", "items": [{"key": "a", "path": "a"}]}},
+                    {"secret": {"name": "s"}},
+                    {"downwardAPI": {"items": [
+                        {"path": "n", "fieldRef": {"fieldPath": "metadata.name"}}
+                    ]}},
+                ]
+            }
+        )  # fmt: skip
+        assert path.is_relative_to(tmp_path / "memory")
+        assert read(path) == {"a": "1", "p": "pw", "n": "a"}
+
+    def test_empty_folder_keeps_what_containers_write(
+        self, prepare: Prepare, tmp_path: Path
+    ) -> None:
+        path = prepare(emptyDir={})
+        (path / "written").write_text("x")
+        assert prepare(emptyDir={}) == path
+        assert (path / "written").read_text() == "x"
+        assert path.is_relative_to(tmp_path / "disk")
+        assert prepare(emptyDir={"medium": "Memory"}).is_relative_to(tmp_path / "memory")
+
+    def test_nothing_of_a_pod_that_is_gone_stays(
+        self, prepare: Prepare, volumes: Volumes, tmp_path: Path
+    ) -> None:
+        prepare(secret={"secretName": "s"})
+        prepare(emptyDir={})
+        volumes.remove("uid-a")
+        volumes.remove("uid-a")
+        assert not list(tmp_path.rglob("uid-a"))
+
+    @pytest.mark.parametrize(
+        ("kind", "exists", "fits"),
+        [
+            ("", False, True),
+            ("Directory", True, True),
+            ("Directory", False, False),
+            ("DirectoryOrCreate", False, True),
+            ("File", False, False),
+            ("File", True, False),
+            ("FileOrCreate", False, True),
+            ("Socket", True, False),
+            ("CharDevice", True, False),
+            ("BlockDevice", True, False),
+        ],
+    )
+    def test_path_of_the_node_is_checked(
+        self, prepare: Prepare, tmp_path: Path, kind: str, exists: bool, fits: bool
+    ) -> None:
+        path = tmp_path / "there"
+        if exists:
+            path.mkdir()
+        if not fits:
+            with pytest.raises(MountError, match="hostPath type check failed"):
+                prepare(hostPath={"path": str(path), "type": kind})
+            return
+        assert prepare(hostPath={"path": str(path), "type": kind}) == path
+        assert path.exists() == bool(kind)
+
+
+class TestSubPaths:
+    """A mount of a part of a volume."""
+
+    def test_part_of_a_volume_is_mounted(self, tmp_path: Path) -> None:
+        (tmp_path / "in").mkdir()
+        mount = VolumeMount(name="v", mount_path="/m", sub_path="in")
+        assert mount_source(tmp_path, mount) == tmp_path / "in"
+
+    def test_part_that_is_not_there_becomes_a_folder(self, tmp_path: Path) -> None:
+        mount = VolumeMount(name="v", mount_path="/m", sub_path="new/er")
+        assert mount_source(tmp_path, mount).is_dir()
+
+    def test_part_that_leaves_the_volume_is_refused(self, tmp_path: Path) -> None:
+        (tmp_path / "v").mkdir()
+        (tmp_path / "v" / "link").symlink_to("/etc")
+        for sub_path in ("../x", "link", "link/passwd"):
+            mount = VolumeMount(name="v", mount_path="/m", sub_path=sub_path)
+            with pytest.raises(MountError, match="leaves the volume"):
+                mount_source(tmp_path / "v", mount)
+        assert not (tmp_path / "x").exists()

@@ -236,3 +236,39 @@ async def test_malformed_message_on_any_queue_is_put_aside_with_its_reason(story
                     break
     assert set(found) == {"hub.wanted", "hub.up.state", "controller.reported.state"}
     assert all("no CloudEvent" in str(reason) for reason in found.values())
+
+
+async def test_pod_that_has_done_its_work_has_succeeded_and_its_log_stays(story: Story) -> None:
+    container = {
+        "image": "fedge.local/busybox:1",
+        "command": ["sh", "-c", "echo the work is done"],
+    }
+    with story.api() as api:
+        apply_text(api, pod_manifest("once", restartPolicy="Never", container=container))
+    pod = await pod_becomes(
+        story, "once", lambda pod: pod["status"]["phase"] == "Succeeded", "Succeeded"
+    )
+    [status] = pod["status"]["containerStatuses"]
+    assert status["state"]["terminated"]["exitCode"] == 0
+    assert status["restartCount"] == 0
+    with story.api() as api:
+        path = f"/api/v1/namespaces/{NAMESPACE}/pods/once/log"
+        assert list(api.stream(path, query={}, accept="text/plain, */*")) == ["the work is done"]
+    remove(story, "once")
+
+
+async def test_pod_that_crashes_waits_longer_each_time(story: Story) -> None:
+    container = {"image": "fedge.local/busybox:1", "command": ["sh", "-c", "exit 3"]}
+    with story.api() as api:
+        apply_text(api, pod_manifest("crashing", container=container))
+    pod = await pod_becomes(
+        story,
+        "crashing",
+        lambda pod: waiting(pod).get("reason") == "CrashLoopBackOff",
+        "CrashLoopBackOff",
+    )
+    [status] = pod["status"]["containerStatuses"]
+    assert status["lastState"]["terminated"]["exitCode"] == 3
+    assert status["restartCount"] == 1
+    assert waiting(pod)["message"].startswith("back-off 10s restarting failed container=main")
+    remove(story, "crashing")

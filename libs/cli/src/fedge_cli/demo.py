@@ -39,6 +39,7 @@ SETTINGS = {
 }
 _CRDS = Path("deploy/k8s/base/crds")
 _EXAMPLE = Path("examples/hello")
+_LOOK_SECONDS = 0.05
 
 Predicate = Callable[[dict[str, Any]], bool]
 
@@ -172,7 +173,9 @@ class Story:
                 return None
 
     async def container_running(self, *, seconds: float = 60) -> RunningContainer:
-        """Wait, by the runtime's events, until the edge itself runs the pod's container.
+        """Wait until the edge itself runs the pod's container; return it.
+
+        The runtime's events tell of ends only, so an onlooker has to look.
 
         Raises:
             CommandError: it does not in time.
@@ -180,20 +183,18 @@ class Story:
         from fedge_cri import RuntimeFaultError  # noqa: PLC0415 - loads grpc
         from fedge_cri.client import CriRuntime  # noqa: PLC0415
 
-        socket = self._containerd.socket
         last: RuntimeFaultError | None = None
-        try:
-            async with asyncio.timeout(seconds), CriRuntime.connected(socket) as runtime:
-                async for _ in runtime.events():
-                    try:
-                        found = await self._container_in(runtime)
-                    except RuntimeFaultError as exc:
-                        last = exc  # it may just be starting: the next event comes when it is up
-                        continue
-                    if found is not None:
-                        return found
-        except TimeoutError:
-            pass
+        deadline = time.monotonic() + seconds
+        async with CriRuntime.connected(self._containerd.socket) as runtime:
+            while time.monotonic() < deadline:
+                try:
+                    found = await self._container_in(runtime)
+                except RuntimeFaultError as exc:
+                    last = exc  # it may just be starting
+                    found = None
+                if found is not None:
+                    return found
+                await asyncio.sleep(_LOOK_SECONDS)
         why = f" ({last})" if last is not None else ""
         raise CommandError(
             f"waited {seconds:.0f} s for the edge to run pod {POD}, and it does not{why}; "

@@ -29,3 +29,16 @@ async def test_store_that_does_not_answer_is_said_to_be_unavailable() -> None:
     async with Redis.from_url("redis://127.0.0.1:9/0") as redis:
         with pytest.raises(UnavailableError, match="Redis does not answer"):
             await RedisWantedStore(redis).want(NODE, change("a", 1, 1))
+
+
+async def test_data_of_another_version_of_hub_is_dropped_and_own_data_kept(redis_url: str) -> None:
+    async with Redis.from_url(redis_url) as redis:
+        await redis.set("fedge:format", "1")
+        await redis.hset(f"fedge:{{{NODE}}}:wanted", "pods/d/a", "5.5")
+        store = RedisWantedStore(redis)
+        await store.prepare()
+        assert await store.wanted(NODE) == {}
+        await store.want(NODE, change("a", 5, 5))
+        await store.prepare()
+        assert list(await store.wanted(NODE)) == [change("a", 5, 5).key]
+        await redis.delete(*[key async for key in redis.scan_iter("fedge:*")])

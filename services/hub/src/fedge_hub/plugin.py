@@ -37,8 +37,10 @@ async def run(settings: HubSettings, ready: Ready) -> None:
         socket_connect_timeout=REDIS_TIMEOUT_SECONDS,
     ) as redis:
         cloud, requests = FabricCloudLink(fabric), Requests(fabric)
+        store = RedisWantedStore(redis)
+        await store.prepare()
         nodes = Nodes(
-            store=RedisWantedStore(redis),
+            store=store,
             down=FabricDownlink(fabric),
             cloud=cloud,
             clock=_SystemClock(),

@@ -9,6 +9,7 @@ Per node, with ``N`` its name::
     fedge:{N}:object   hash  key -> trace context, a line feed, the object as JSON
     fedge:{N}:listed   hash  resource -> "revision.revision"
     fedge:{N}:seen     string  "epoch-seconds interval-seconds"
+    fedge:format       string  the version of all this
 
 The braces keep all of a node in one slot of a Redis Cluster. What must be atomic is a script.
 """
@@ -17,15 +18,22 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, TypeVar, cast
 
 import msgspec
+import structlog
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 from typing_extensions import override
 
 from fedge_fabric import UnavailableError
 from fedge_hub.ports import Sighting, Wanted, WantedStore
 from fedge_objects import Change, NodeName, ObjectKey, Version
 
+log = structlog.stdlib.get_logger("fedge.hub")
+
 T = TypeVar("T")
+
+FORMAT = "2"
+"""Raised with each change of the above. Data of another format is dropped: all of it can be told
+again, so nothing is migrated."""
 
 _SPLIT = """
 local function split(text)
@@ -78,6 +86,25 @@ class RedisWantedStore(WantedStore):
         self._redis = redis
         self._want = redis.register_script(_WANT)
         self._raise = redis.register_script(_RAISE)
+
+    async def prepare(self) -> None:
+        """Drop what another version of hub has kept, so that everything is told again.
+
+        Raises:
+            UnavailableError: Redis does not answer.
+        """
+        found = await _answered(lambda: self._redis.get("fedge:format"))
+        if found in {FORMAT, FORMAT.encode()}:
+            return
+        dropped = 0
+        try:
+            async for key in self._redis.scan_iter("fedge:{*"):
+                dropped += await self._redis.delete(key)
+        except (RedisError, OSError, TimeoutError) as exc:
+            raise UnavailableError(f"Redis does not answer: {exc}") from exc
+        await _answered(lambda: self._redis.set("fedge:format", FORMAT))
+        if dropped:
+            log.warning("wanted_of_another_format_dropped", keys=dropped, now=FORMAT)
 
     @override
     async def want(self, node: NodeName, change: Change) -> None:
@@ -189,6 +216,8 @@ class RedisWantedStore(WantedStore):
 async def _answered(call: Callable[[], Awaitable[T]]) -> T:
     try:
         return await call()
+    except ResponseError:
+        raise  # a defect of ours, not of the line
     except (RedisError, OSError, TimeoutError) as exc:
         raise UnavailableError(f"Redis does not answer: {exc}") from exc
 

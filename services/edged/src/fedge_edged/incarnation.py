@@ -4,6 +4,7 @@ With a sequence within one start it orders all that edged ever reports, whatever
 """
 
 import os
+import time
 from pathlib import Path
 
 
@@ -12,7 +13,8 @@ def next_incarnation(path: Path) -> int:
     try:
         number = int(path.read_text()) + 1
     except (FileNotFoundError, ValueError):
-        number = 1
+        # the time in microseconds is above any number of starts counted before
+        number = time.time_ns() // 1000
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".new")
     with temporary.open("w") as file:

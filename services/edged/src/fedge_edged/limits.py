@@ -23,7 +23,10 @@ BEST_EFFORT_OOM_SCORE = 1000
 def qos_class(pod: Pod) -> str:
     """Return ``Guaranteed``, ``Burstable`` or ``BestEffort``."""
     containers = [*pod.spec.init_containers, *pod.spec.containers]
-    if not any(c.resources.requests or c.resources.limits for c in containers):
+    counted = {"cpu", "memory"}
+    if not any(
+        counted & (c.resources.requests.keys() | c.resources.limits.keys()) for c in containers
+    ):
         return "BestEffort"
     for container in containers:
         limits, requests = container.resources.limits, container.resources.requests

@@ -46,6 +46,8 @@ class LogOptions:
                 since = now - timedelta(seconds=int(query["sinceSeconds"]))
             elif "sinceTime" in query:
                 since = datetime.fromisoformat(query["sinceTime"])
+                if since.tzinfo is None:
+                    raise LogError(400, "sinceTime must say its time zone, e.g. end with Z")
             tail = int(query["tailLines"]) if "tailLines" in query else None
             if tail is not None and tail < 0:
                 raise LogError(400, "tailLines must be greater than or equal to 0")
@@ -93,8 +95,6 @@ def _wanted(file: Iterator[str], options: LogOptions) -> Iterator[str]:
 
 def _time(stamp: str) -> datetime:
     try:
-        # the runtime writes nanoseconds; datetime takes microseconds
-        whole, _, rest = stamp.partition(".")
-        return datetime.fromisoformat(f"{whole}.{rest[:6].rstrip('Z+-')}+00:00")
+        return datetime.fromisoformat(stamp).astimezone(UTC)
     except ValueError:
         return datetime.min.replace(tzinfo=UTC)

@@ -40,7 +40,7 @@ class Backoff:
     def retried(self, name: str, now: float) -> None:
         """Note that ``name`` is tried again: should it fail, the next try waits longer."""
         delay = self._delays.get(name)
-        if delay is None or now - delay.since > RESET_AFTER_SECONDS + delay.seconds:
+        if delay is None or now - delay.since > RESET_AFTER_SECONDS:
             self._delays[name] = _Delay(FIRST_SECONDS, now)
         else:
             self._delays[name] = _Delay(min(delay.seconds * 2, MOST_SECONDS), now)

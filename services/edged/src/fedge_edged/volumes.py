@@ -159,28 +159,33 @@ def write_atomically(folder: Path, files: Mapping[str, _File]) -> bool:
         digest.update(f"{name}\0{mode:o}\0{len(content)}\0".encode() + content)
     version = f"..{digest.hexdigest()[:16]}"
     data = folder / "..data"
-    if data.is_symlink() and str(data.readlink()) == version:
-        return False
-    target = folder / version
-    shutil.rmtree(target, ignore_errors=True)
-    target.mkdir(parents=True)
-    for name, (content, mode) in files.items():
-        path = target / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-        path.chmod(mode)
-    old = data.readlink() if data.is_symlink() else None
-    _link(folder, "..data", version)
+    is_new = not data.is_symlink() or str(data.readlink()) != version
+    if is_new:
+        _write_files(folder / version, files)
+        _link(folder, "..data", version)
     tops = {Path(name).parts[0] for name in files}
     for top in tops:
         if not (folder / top).is_symlink():
             _link(folder, top, f"..data/{top}")
     for entry in folder.iterdir():
-        if not entry.name.startswith("..") and entry.name not in tops:
+        if entry.name in tops or entry.name in {"..data", version}:
+            continue
+        # an older version, a name that is gone, or what a cut write left behind
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry, ignore_errors=True)
+        else:
             entry.unlink()
-    if old is not None:
-        shutil.rmtree(folder / old, ignore_errors=True)
-    return True
+    return is_new
+
+
+def _write_files(folder: Path, files: Mapping[str, _File]) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for name, (content, mode) in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        path.chmod(mode)
 
 
 def _link(folder: Path, name: str, target: str) -> None:

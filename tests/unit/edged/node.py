@@ -74,8 +74,8 @@ class Node:
         """Kill edged."""
         if self._serving is not None:
             self._serving.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._serving
+            # what it says while it dies is heard by nobody
+            await asyncio.gather(self._serving, return_exceptions=True)
         self.pods = self._serving = None
 
     async def restart(self) -> None:

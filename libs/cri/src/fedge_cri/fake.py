@@ -148,6 +148,12 @@ class FakeRuntime(Runtime):
         """Have the next calls of one name fail."""
         self._planned[call].extend([Fault(error=error, has_effect=has_effect)] * times)
 
+    def stop_failing(self) -> None:
+        """Forget all planned failures and delays."""
+        self._planned.clear()
+        self.takes.clear()
+        self.faults = lambda _: None
+
     def go_away(self) -> None:
         """Answer nothing, as while the runtime restarts; what runs, runs on."""
         self._is_away = True
@@ -405,6 +411,8 @@ class FakeRuntime(Runtime):
             if not self.finishes_cancelled:
                 raise
             given_up = exc
+            if self._is_away:
+                raise
         self._answer_or_fail()
         yield
         if given_up is not None:

@@ -71,6 +71,20 @@ async def test_call_that_is_given_up_is_finished_or_not(finishes: bool) -> None:
     assert len(runtime.sandboxes) == finishes
 
 
+async def test_call_that_is_given_up_tells_nobody_that_it_failed() -> None:
+    runtime = FakeRuntime()
+    ground = ground_of(runtime)
+    spec = ground.sandbox()
+    await ground.run(spec)
+    runtime.takes["run_sandbox"] = 60
+    runtime.finishes_cancelled = True
+    task = asyncio.create_task(ground.run(spec))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
 async def test_power_cut_ends_everything_and_tells_nobody() -> None:
     runtime = FakeRuntime()
     _, container_id = await ground_of(runtime).started()

@@ -413,10 +413,14 @@ class FakeRuntime(Runtime):
             given_up = exc
             if self._is_away:
                 raise
-        self._answer_or_fail()
-        yield
+        try:
+            self._answer_or_fail()
+            yield
+        except RuntimeFaultError:
+            if given_up is None:
+                raise
         if given_up is not None:
-            raise given_up
+            raise given_up  # nobody hears how it ended
         if fault is not None:
             raise fault.error
 

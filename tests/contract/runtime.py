@@ -311,3 +311,44 @@ class RuntimeContract:
     async def test_image_that_nobody_has_cannot_be_pulled(self, ground: Ground) -> None:
         with pytest.raises(RuntimeFaultError):
             await ground.runtime.pull_image("127.0.0.1:9/none:1", None)
+
+    async def test_command_runs_in_a_running_container_only(self, ground: Ground) -> None:
+        _, container_id = await ground.started()
+        result = await ground.runtime.exec_sync(
+            container_id, ["/bin/busybox", "true"], timeout_seconds=10
+        )
+        assert (result.exit_code, result.stdout, result.stderr) == (0, b"", b"")
+        await ground.runtime.stop_container(container_id, grace_seconds=0)
+        with pytest.raises(RuntimeFaultError):
+            await ground.runtime.exec_sync(
+                container_id, ["/bin/busybox", "true"], timeout_seconds=10
+            )
+        with pytest.raises(NotFoundError):
+            await ground.runtime.exec_sync(UNKNOWN, ["/bin/busybox", "true"], timeout_seconds=10)
+
+    async def test_streams_of_a_command_are_offered_for_a_running_container_only(
+        self, ground: Ground
+    ) -> None:
+        _, container_id = await ground.started()
+        url = await ground.runtime.exec_url(
+            container_id, ["/bin/busybox"], stdin=True, stdout=True, stderr=False, tty=True
+        )
+        assert url.startswith("http")
+        with pytest.raises(RuntimeFaultError):
+            await ground.runtime.exec_url(
+                UNKNOWN, ["/bin/busybox"], stdin=True, stdout=True, stderr=False, tty=True
+            )
+
+    async def test_running_container_has_statistics_and_reopens_its_log(
+        self, ground: Ground
+    ) -> None:
+        _, container_id = await ground.started()
+        stats = {each.id: each for each in await ground.runtime.list_container_stats()}
+        assert stats[container_id].memory_working_set_bytes >= 0
+        await ground.runtime.reopen_log(container_id)
+        with pytest.raises(RuntimeFaultError):
+            await ground.runtime.reopen_log(UNKNOWN)
+
+    async def test_unknown_image_can_be_removed_again_and_again(self, ground: Ground) -> None:
+        for _ in range(2):
+            await ground.runtime.remove_image(f"sha256:{UNKNOWN}")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fedge_cri import UnavailableError
+from fedge_cri import ExecTimeoutError, RefusedError, UnavailableError
 from fedge_cri.client import CriRuntime
 from tests.contract.runtime import Ground, RuntimeContract
 from tests.fixtures.servers import Runtime as Server
@@ -31,6 +31,31 @@ class TestContainerd(RuntimeContract):
             )
             yield ground
             await ground.clear()
+
+    async def test_command_says_what_it_wrote_and_how_it_ended(self, ground: Ground) -> None:
+        _, container_id = await ground.started()
+        script = "echo out; echo err >&2; exit 3"
+        result = await ground.runtime.exec_sync(
+            container_id, ["/bin/busybox", "sh", "-c", script], timeout_seconds=10
+        )
+        assert (result.stdout, result.stderr, result.exit_code) == (b"out\n", b"err\n", 3)
+
+    async def test_command_that_takes_too_long_is_ended(self, ground: Ground) -> None:
+        _, container_id = await ground.started()
+        with pytest.raises(ExecTimeoutError, match="timed out"):
+            await ground.runtime.exec_sync(
+                container_id, ["/bin/busybox", "sleep", "60"], timeout_seconds=1
+            )
+
+    async def test_command_that_is_not_there_is_refused(self, ground: Ground) -> None:
+        _, container_id = await ground.started()
+        with pytest.raises(RefusedError, match="/none"):
+            await ground.runtime.exec_sync(container_id, ["/none"], timeout_seconds=5)
+
+    async def test_images_take_space_on_a_file_system(self, ground: Ground) -> None:
+        [usage] = await ground.runtime.image_filesystems()
+        assert Path(usage.mountpoint).is_dir()
+        assert usage.used_bytes > 0
 
 
 async def test_runtime_that_is_not_there_is_unavailable(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """A runtime over the Container Runtime Interface."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from fedge_cri._generated import runtime_v1_pb2 as v1
 from fedge_cri._generated import runtime_v1_pb2_grpc as v1_grpc
 from fedge_cri.errors import (
     AlreadyThereError,
+    ExecTimeoutError,
     NotFoundError,
     RefusedError,
     RuntimeFaultError,
@@ -26,8 +28,11 @@ from fedge_cri.errors import (
 from fedge_cri.model import (
     Container,
     ContainerSpec,
+    ContainerStats,
     ContainerStatus,
     Credentials,
+    ExecResult,
+    FilesystemUsage,
     Image,
     RuntimeEvent,
     RuntimeInfo,
@@ -45,6 +50,7 @@ CALL_SECONDS = 120.0
 """Longest wait for an answer; starting a sandbox on a busy gateway takes a while."""
 PULL_SECONDS = 3600.0
 STOP_MARGIN_SECONDS = 60.0
+EXEC_MARGIN_SECONDS = 5.0
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 
 _CONTAINERD_FILTERS = ['topic=="/tasks/exit",namespace==k8s.io']
@@ -160,6 +166,57 @@ class CriRuntime(Runtime):
         return tr.container_status(answer.status)
 
     @override
+    async def list_container_stats(self) -> Sequence[ContainerStats]:
+        answer = await self._call(self._runtime.ListContainerStats, v1.ListContainerStatsRequest())
+        return [tr.container_stats(each) for each in answer.stats]
+
+    @override
+    async def exec_sync(
+        self, container_id: str, command: Sequence[str], *, timeout_seconds: float
+    ) -> ExecResult:
+        # the protocol counts in whole seconds, and 0 means for ever
+        whole = max(1, math.ceil(timeout_seconds))
+        request = v1.ExecSyncRequest(container_id=container_id, cmd=command, timeout=whole)
+        try:
+            answer = await self._runtime.ExecSync(request, timeout=whole + EXEC_MARGIN_SECONDS)
+        except aio.AioRpcError as exc:
+            if exc.code() is grpc.StatusCode.DEADLINE_EXCEEDED or "timeout" in (
+                exc.details() or ""
+            ):
+                raise ExecTimeoutError(
+                    f"command {list(command)} timed out after {whole} s"
+                ) from exc
+            raise _translated(exc) from exc
+        return ExecResult(stdout=answer.stdout, stderr=answer.stderr, exit_code=answer.exit_code)
+
+    @override
+    async def exec_url(
+        self,
+        container_id: str,
+        command: Sequence[str],
+        *,
+        stdin: bool,
+        stdout: bool,
+        stderr: bool,
+        tty: bool,
+    ) -> str:
+        request = v1.ExecRequest(
+            container_id=container_id,
+            cmd=command,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            tty=tty,
+        )
+        answer = await self._call(self._runtime.Exec, request)
+        return str(answer.url)
+
+    @override
+    async def reopen_log(self, container_id: str) -> None:
+        request = v1.ReopenContainerLogRequest(container_id=container_id)
+        await self._call(self._runtime.ReopenContainerLog, request)
+
+    @override
     async def list_images(self) -> Sequence[Image]:
         answer = await self._call(self._images.ListImages, v1.ListImagesRequest())
         return [tr.image(each) for each in answer.images]
@@ -178,6 +235,16 @@ class CriRuntime(Runtime):
             request.auth.password = credentials.password
         answer = await self._call(self._images.PullImage, request, seconds=PULL_SECONDS)
         return str(answer.image_ref)
+
+    @override
+    async def remove_image(self, image_id: str) -> None:
+        request = v1.RemoveImageRequest(image=v1.ImageSpec(image=image_id))
+        await self._if_there(self._call(self._images.RemoveImage, request))
+
+    @override
+    async def image_filesystems(self) -> Sequence[FilesystemUsage]:
+        answer = await self._call(self._images.ImageFsInfo, v1.ImageFsInfoRequest())
+        return [tr.filesystem(each) for each in answer.image_filesystems]
 
     @override
     async def events(self) -> AsyncIterator[RuntimeEvent | None]:

@@ -29,8 +29,11 @@ from fedge_cri.model import (
     Container,
     ContainerSpec,
     ContainerState,
+    ContainerStats,
     ContainerStatus,
     Credentials,
+    ExecResult,
+    FilesystemUsage,
     Image,
     RuntimeEvent,
     RuntimeInfo,
@@ -102,6 +105,9 @@ class FakeRuntime(Runtime):
         settle_seconds: how long after an end was told a container is still listed as running.
         faults: asked at each call, by its name, whether it fails; see also ``fail_next``.
         unmet: the runtime's own conditions that do not hold.
+        commands: what a command in a container yields, asked by container id and command.
+        stats: what ``list_container_stats`` says of a container, by its id; else all zeros.
+        filesystems: what ``image_filesystems`` says.
         doubles: pod and container of which a second was started while one ran.
     """
 
@@ -117,6 +123,11 @@ class FakeRuntime(Runtime):
         self.settle_seconds = 0.0
         self.faults: Callable[[str], Fault | None] = lambda _: None
         self.unmet: dict[str, str] = {}
+        self.commands: Callable[[str, Sequence[str]], ExecResult | RuntimeFaultError] = (
+            lambda _id, _command: ExecResult(stdout=b"", stderr=b"", exit_code=0)
+        )
+        self.stats: dict[str, ContainerStats] = {}
+        self.filesystems: list[FilesystemUsage] = []
         self.doubles: list[tuple[str, str]] = []
         self._images: dict[str, Image] = {}
         self._clock = clock
@@ -365,6 +376,53 @@ class FakeRuntime(Runtime):
             return self._container(container_id).status
 
     @override
+    async def list_container_stats(self) -> Sequence[ContainerStats]:
+        async with self._call("list_container_stats"):
+            return [
+                self.stats.get(key)
+                or ContainerStats(
+                    id=key,
+                    cpu_core_nanoseconds=0,
+                    memory_working_set_bytes=0,
+                    writable_layer_bytes=0,
+                    writable_layer_inodes=0,
+                )
+                for key, each in self.containers.items()
+                if each.is_running
+            ]
+
+    @override
+    async def exec_sync(
+        self, container_id: str, command: Sequence[str], *, timeout_seconds: float
+    ) -> ExecResult:
+        async with self._call("exec_sync", container_id):
+            self._running_container(container_id)
+            result = self.commands(container_id, command)
+            if isinstance(result, RuntimeFaultError):
+                raise result
+            return result
+
+    @override
+    async def exec_url(
+        self,
+        container_id: str,
+        command: Sequence[str],
+        *,
+        stdin: bool,
+        stdout: bool,
+        stderr: bool,
+        tty: bool,
+    ) -> str:
+        async with self._call("exec_url", container_id):
+            self._running_container(container_id)
+            return f"http://127.0.0.1:1/exec/{next(self._ids)}"
+
+    @override
+    async def reopen_log(self, container_id: str) -> None:
+        async with self._call("reopen_log", container_id):
+            self._running_container(container_id)
+
+    @override
     async def list_images(self) -> Sequence[Image]:
         async with self._call("list_images"):
             return list(self._images.values())
@@ -381,6 +439,18 @@ class FakeRuntime(Runtime):
             if reference not in self.registry:
                 raise NotFoundError(f"failed to resolve reference {reference!r}: not found")
             return self.add_image(reference).id
+
+    @override
+    async def remove_image(self, image_id: str) -> None:
+        async with self._call("remove_image", image_id):
+            self._images = {
+                name: image for name, image in self._images.items() if image.id != image_id
+            }
+
+    @override
+    async def image_filesystems(self) -> Sequence[FilesystemUsage]:
+        async with self._call("image_filesystems"):
+            return list(self.filesystems)
 
     @override
     async def events(self) -> AsyncIterator[RuntimeEvent | None]:
@@ -479,6 +549,14 @@ class FakeRuntime(Runtime):
             raise NotFoundError(
                 f"an error occurred: container {container_id!r}: not found"
             ) from None
+
+    def _running_container(self, container_id: str) -> FakeContainer:
+        container = self._container(container_id)
+        if not container.is_running:
+            raise RefusedError(
+                f"container {container_id!r} is in {container.status.state.value} state"
+            )
+        return container
 
     def _now(self) -> int:
         return int(self._clock() * 1e9)

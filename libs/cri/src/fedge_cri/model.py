@@ -19,6 +19,36 @@ class ContainerState(Enum):
     UNKNOWN = "unknown"
 
 
+class MountPropagation(Enum):
+    """Whether mounts made below a mount are seen on its other side."""
+
+    PRIVATE = "None"
+    HOST_TO_CONTAINER = "HostToContainer"
+    BIDIRECTIONAL = "Bidirectional"
+
+
+class ProfileKind(Enum):
+    """Where a seccomp or AppArmor profile comes from."""
+
+    RUNTIME_DEFAULT = "RuntimeDefault"
+    UNCONFINED = "Unconfined"
+    LOCALHOST = "Localhost"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """A seccomp or AppArmor profile.
+
+    Attributes:
+        kind: where it comes from.
+        localhost_ref: with ``LOCALHOST`` the absolute path of a seccomp file, or the name of an
+            AppArmor profile that the kernel has loaded.
+    """
+
+    kind: ProfileKind
+    localhost_ref: str = ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PortMapping:
     """A port of the host that leads into the sandbox."""
@@ -57,7 +87,11 @@ class SandboxSpec:
         host_network: share the node's network; likewise pid and ipc.
         share_process_namespace: one process namespace for all containers of the pod.
         privileged: whether any container will be.
+        sysctls: kernel parameters of the pod's own namespaces.
         runtime_handler: empty for the default.
+        run_as_user: of the sandbox's own process; likewise the groups.
+        seccomp: of the sandbox's own process; None leaves it to the runtime.
+        apparmor: likewise.
     """
 
     name: str
@@ -78,6 +112,11 @@ class SandboxSpec:
     privileged: bool = False
     sysctls: Labels = field(default_factory=dict)
     runtime_handler: str = ""
+    run_as_user: int | None = None
+    run_as_group: int | None = None
+    supplemental_groups: Sequence[int] = ()
+    seccomp: Profile | None = None
+    apparmor: Profile | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +126,7 @@ class Mount:
     container_path: str
     host_path: str
     readonly: bool = False
+    propagation: MountPropagation = MountPropagation.PRIVATE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +139,7 @@ class Resources:
         cpu_period: microseconds.
         memory_limit_bytes: hard limit.
         oom_score_adj: -1000 to 1000.
+        hugepage_limits: bytes by page size as the kernel names it, e.g. ``2MB``.
     """
 
     cpu_shares: int = 0
@@ -106,11 +147,15 @@ class Resources:
     cpu_period: int = 0
     memory_limit_bytes: int = 0
     oom_score_adj: int = 0
+    hugepage_limits: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Security:
-    """Who the container's process is and what it may do."""
+    """Who the container's process is and what it may do.
+
+    ``unmasked_proc`` shows all of /proc and /sys; a profile of None is the runtime's own choice.
+    """
 
     privileged: bool = False
     readonly_rootfs: bool = False
@@ -120,6 +165,9 @@ class Security:
     supplemental_groups: Sequence[int] = ()
     add_capabilities: Sequence[str] = ()
     drop_capabilities: Sequence[str] = ()
+    unmasked_proc: bool = False
+    seccomp: Profile | None = None
+    apparmor: Profile | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +186,7 @@ class ContainerSpec:
         labels: for finding it again.
         annotations: kept as they are.
         log_path: below the sandbox's log directory.
+        target_container_id: share this container's process namespace; empty for none.
     """
 
     name: str
@@ -156,6 +205,7 @@ class ContainerSpec:
     tty: bool = False
     resources: Resources = field(default_factory=Resources)
     security: Security = field(default_factory=Security)
+    target_container_id: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,6 +266,8 @@ class Image:
     """Whom it runs as, if that is a number."""
     username: str = ""
     """Whom it runs as, if that is a name."""
+    pinned: bool = False
+    """The runtime itself needs it: it is not to be removed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -243,3 +295,40 @@ class RuntimeInfo:
 
     name: str
     version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecResult:
+    """What a command in a container wrote, and its exit code."""
+
+    stdout: bytes
+    stderr: bytes
+    exit_code: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilesystemUsage:
+    """How much of a file system the runtime uses."""
+
+    mountpoint: str
+    used_bytes: int
+    used_inodes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerStats:
+    """What a container uses now.
+
+    Attributes:
+        id: the container's.
+        cpu_core_nanoseconds: since its start.
+        memory_working_set_bytes: what cannot be taken back without harm.
+        writable_layer_bytes: written beside its volumes.
+        writable_layer_inodes: likewise, in files.
+    """
+
+    id: str
+    cpu_core_nanoseconds: int
+    memory_working_set_bytes: int
+    writable_layer_bytes: int
+    writable_layer_inodes: int

@@ -10,8 +10,11 @@ from typing import Protocol
 from fedge_cri.model import (
     Container,
     ContainerSpec,
+    ContainerStats,
     ContainerStatus,
     Credentials,
+    ExecResult,
+    FilesystemUsage,
     Image,
     RuntimeEvent,
     RuntimeInfo,
@@ -89,6 +92,44 @@ class Runtime(Protocol):
         """
         ...
 
+    async def list_container_stats(self) -> Sequence[ContainerStats]:
+        """Return what each running container uses."""
+        ...
+
+    async def exec_sync(
+        self, container_id: str, command: Sequence[str], *, timeout_seconds: float
+    ) -> ExecResult:
+        """Run a command in a running container and wait for its end.
+
+        Raises:
+            ExecTimeoutError: it did not end in time; it was ended.
+            NotFoundError: there is no container of that id.
+            RefusedError: the container does not run, or the command cannot be started.
+        """
+        ...
+
+    async def exec_url(
+        self,
+        container_id: str,
+        command: Sequence[str],
+        *,
+        stdin: bool,
+        stdout: bool,
+        stderr: bool,
+        tty: bool,
+    ) -> str:
+        """Prepare a command with streams; return the URL at which a client opens them once.
+
+        Raises:
+            NotFoundError: there is no container of that id.
+            RefusedError: the container does not run.
+        """
+        ...
+
+    async def reopen_log(self, container_id: str) -> None:
+        """Have a running container write its log into a new file of the same name."""
+        ...
+
     async def list_images(self) -> Sequence[Image]:
         """Return the images on the node."""
         ...
@@ -99,6 +140,14 @@ class Runtime(Protocol):
 
     async def pull_image(self, reference: str, credentials: Credentials | None) -> str:
         """Fetch an image and return its id."""
+        ...
+
+    async def remove_image(self, image_id: str) -> None:
+        """Remove an image with all its names; unknown ids are no error."""
+        ...
+
+    async def image_filesystems(self) -> Sequence[FilesystemUsage]:
+        """Return how much space the images take."""
         ...
 
     def events(self) -> AsyncIterator[RuntimeEvent | None]:

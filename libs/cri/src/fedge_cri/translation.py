@@ -7,8 +7,13 @@ from fedge_cri.model import (
     Container,
     ContainerSpec,
     ContainerState,
+    ContainerStats,
     ContainerStatus,
+    FilesystemUsage,
     Image,
+    MountPropagation,
+    Profile,
+    ProfileKind,
     Sandbox,
     SandboxSpec,
 )
@@ -42,9 +47,29 @@ _READONLY_PATHS = (
 """What an unprivileged container must not see or change of /proc and /sys."""
 
 
-def _namespaces(spec: SandboxSpec) -> v1.NamespaceOption:
+_PROPAGATIONS = {
+    MountPropagation.PRIVATE: v1.PROPAGATION_PRIVATE,
+    MountPropagation.HOST_TO_CONTAINER: v1.PROPAGATION_HOST_TO_CONTAINER,
+    MountPropagation.BIDIRECTIONAL: v1.PROPAGATION_BIDIRECTIONAL,
+}
+_PROFILES = {
+    ProfileKind.RUNTIME_DEFAULT: v1.SecurityProfile.RuntimeDefault,
+    ProfileKind.UNCONFINED: v1.SecurityProfile.Unconfined,
+    ProfileKind.LOCALHOST: v1.SecurityProfile.Localhost,
+}
+
+
+def _profile(profile: Profile) -> v1.SecurityProfile:
+    return v1.SecurityProfile(
+        profile_type=_PROFILES[profile.kind], localhost_ref=profile.localhost_ref
+    )
+
+
+def _namespaces(spec: SandboxSpec, target: str = "") -> v1.NamespaceOption:
     pid = v1.CONTAINER
-    if spec.host_pid:
+    if target:
+        pid = v1.TARGET
+    elif spec.host_pid:
         pid = v1.NODE
     elif spec.share_process_namespace:
         pid = v1.POD
@@ -52,6 +77,7 @@ def _namespaces(spec: SandboxSpec) -> v1.NamespaceOption:
         network=v1.NODE if spec.host_network else v1.POD,
         pid=pid,
         ipc=v1.NODE if spec.host_ipc else v1.POD,
+        target_id=target,
     )
 
 
@@ -76,9 +102,7 @@ def sandbox_config(spec: SandboxSpec) -> v1.PodSandboxConfig:
         annotations=spec.annotations,
         linux=v1.LinuxPodSandboxConfig(
             cgroup_parent=spec.cgroup_parent,
-            security_context=v1.LinuxSandboxSecurityContext(
-                namespace_options=_namespaces(spec), privileged=spec.privileged
-            ),
+            security_context=_sandbox_security(spec),
             sysctls=spec.sysctls,
         ),
     )
@@ -89,6 +113,23 @@ def sandbox_config(spec: SandboxSpec) -> v1.PodSandboxConfig:
             )
         )
     return config
+
+
+def _sandbox_security(spec: SandboxSpec) -> v1.LinuxSandboxSecurityContext:
+    context = v1.LinuxSandboxSecurityContext(
+        namespace_options=_namespaces(spec),
+        privileged=spec.privileged,
+        supplemental_groups=spec.supplemental_groups,
+    )
+    if spec.run_as_user is not None:
+        context.run_as_user.value = spec.run_as_user
+    if spec.run_as_group is not None:
+        context.run_as_group.value = spec.run_as_group
+    if spec.seccomp is not None:
+        context.seccomp.CopyFrom(_profile(spec.seccomp))
+    if spec.apparmor is not None:
+        context.apparmor.CopyFrom(_profile(spec.apparmor))
+    return context
 
 
 def container_config(spec: ContainerSpec, sandbox: SandboxSpec) -> v1.ContainerConfig:
@@ -105,6 +146,7 @@ def container_config(spec: ContainerSpec, sandbox: SandboxSpec) -> v1.ContainerC
                 container_path=mount.container_path,
                 host_path=mount.host_path,
                 readonly=mount.readonly,
+                propagation=_PROPAGATIONS[mount.propagation],
             )
             for mount in spec.mounts
         ],
@@ -121,6 +163,10 @@ def container_config(spec: ContainerSpec, sandbox: SandboxSpec) -> v1.ContainerC
                 cpu_period=spec.resources.cpu_period,
                 memory_limit_in_bytes=spec.resources.memory_limit_bytes,
                 oom_score_adj=spec.resources.oom_score_adj,
+                hugepage_limits=[
+                    v1.HugepageLimit(page_size=size, limit=limit)
+                    for size, limit in spec.resources.hugepage_limits.items()
+                ],
             ),
             security_context=_security(spec, sandbox),
         ),
@@ -129,23 +175,28 @@ def container_config(spec: ContainerSpec, sandbox: SandboxSpec) -> v1.ContainerC
 
 def _security(spec: ContainerSpec, sandbox: SandboxSpec) -> v1.LinuxContainerSecurityContext:
     security = spec.security
+    shows_all = security.privileged or security.unmasked_proc
     context = v1.LinuxContainerSecurityContext(
         capabilities=v1.Capability(
             add_capabilities=security.add_capabilities,
             drop_capabilities=security.drop_capabilities,
         ),
         privileged=security.privileged,
-        namespace_options=_namespaces(sandbox),
+        namespace_options=_namespaces(sandbox, spec.target_container_id),
         readonly_rootfs=security.readonly_rootfs,
         no_new_privs=security.no_new_privileges,
         supplemental_groups=security.supplemental_groups,
-        masked_paths=() if security.privileged else _MASKED_PATHS,
-        readonly_paths=() if security.privileged else _READONLY_PATHS,
+        masked_paths=() if shows_all else _MASKED_PATHS,
+        readonly_paths=() if shows_all else _READONLY_PATHS,
     )
     if security.run_as_user is not None:
         context.run_as_user.value = security.run_as_user
     if security.run_as_group is not None:
         context.run_as_group.value = security.run_as_group
+    if security.seccomp is not None:
+        context.seccomp.CopyFrom(_profile(security.seccomp))
+    if security.apparmor is not None:
+        context.apparmor.CopyFrom(_profile(security.apparmor))
     return context
 
 
@@ -204,4 +255,25 @@ def image(message: Any) -> Image:
         size_bytes=message.size,
         uid=message.uid.value if message.HasField("uid") else None,
         username=message.username,
+        pinned=message.pinned,
+    )
+
+
+def container_stats(message: Any) -> ContainerStats:
+    """Return what a container uses."""
+    return ContainerStats(
+        id=message.attributes.id,
+        cpu_core_nanoseconds=message.cpu.usage_core_nano_seconds.value,
+        memory_working_set_bytes=message.memory.working_set_bytes.value,
+        writable_layer_bytes=message.writable_layer.used_bytes.value,
+        writable_layer_inodes=message.writable_layer.inodes_used.value,
+    )
+
+
+def filesystem(message: Any) -> FilesystemUsage:
+    """Return how much of a file system is used."""
+    return FilesystemUsage(
+        mountpoint=message.fs_id.mountpoint,
+        used_bytes=message.used_bytes.value,
+        used_inodes=message.inodes_used.value,
     )

@@ -87,7 +87,10 @@ class VolumeMount(_View, frozen=True):
     name: str
     mount_path: str
     read_only: bool = False
+    recursive_read_only: str = ""
     sub_path: str = ""
+    sub_path_expr: str = ""
+    mount_propagation: str = ""
 
 
 class ContainerPort(_View, frozen=True):
@@ -104,6 +107,13 @@ class ResourceRequirements(_View, frozen=True):
 
     requests: dict[str, str | int | float] = {}
     limits: dict[str, str | int | float] = {}
+
+
+class SecurityProfile(_View, frozen=True):
+    """A seccomp or AppArmor profile: ``RuntimeDefault``, ``Unconfined`` or ``Localhost``."""
+
+    type: str = ""
+    localhost_profile: str = ""
 
 
 class Capabilities(_View, frozen=True):
@@ -123,6 +133,9 @@ class SecurityContext(_View, frozen=True):
     run_as_group: int | None = None
     run_as_non_root: bool | None = None
     capabilities: Capabilities = Capabilities()
+    seccomp_profile: SecurityProfile | None = None
+    app_armor_profile: SecurityProfile | None = None
+    proc_mount: str = ""
 
 
 class PodSecurityContext(_View, frozen=True):
@@ -132,11 +145,95 @@ class PodSecurityContext(_View, frozen=True):
     run_as_group: int | None = None
     run_as_non_root: bool | None = None
     supplemental_groups: list[int] = []
+    supplemental_groups_policy: str = ""
+    fs_group: int | None = None
+    fs_group_change_policy: str = "Always"
     sysctls: list[dict[str, str]] = []
+    seccomp_profile: SecurityProfile | None = None
+    app_armor_profile: SecurityProfile | None = None
+
+
+class ExecAction(_View, frozen=True):
+    """A command in the container."""
+
+    command: list[str] = []
+
+
+class HttpHeader(_View, frozen=True):
+    """A header of a request."""
+
+    name: str
+    value: str = ""
+
+
+class HttpGetAction(_View, frozen=True):
+    """A request to the container. ``port`` is a number or the name of a port."""
+
+    port: int | str
+    path: str = "/"
+    host: str = ""
+    scheme: str = "HTTP"
+    http_headers: list[HttpHeader] = []
+
+
+class TcpSocketAction(_View, frozen=True):
+    """A connection to the container. ``port`` is a number or the name of a port."""
+
+    port: int | str
+    host: str = ""
+
+
+class GrpcAction(_View, frozen=True):
+    """A call of ``grpc.health.v1.Health/Check``."""
+
+    port: int
+    service: str = ""
+
+
+class SleepAction(_View, frozen=True):
+    """A pause."""
+
+    seconds: int = 0
+
+
+class Probe(_View, frozen=True):
+    """How to find out how a container is; exactly one action is set."""
+
+    exec: ExecAction | None = None
+    http_get: HttpGetAction | None = None
+    tcp_socket: TcpSocketAction | None = None
+    grpc: GrpcAction | None = None
+    initial_delay_seconds: int = 0
+    timeout_seconds: int = 1
+    period_seconds: int = 10
+    success_threshold: int = 1
+    failure_threshold: int = 3
+    termination_grace_period_seconds: int | None = None
+
+
+class LifecycleHandler(_View, frozen=True):
+    """What is done at a point of a container's life; exactly one action is set."""
+
+    exec: ExecAction | None = None
+    http_get: HttpGetAction | None = None
+    tcp_socket: TcpSocketAction | None = None
+    sleep: SleepAction | None = None
+
+
+class Lifecycle(_View, frozen=True):
+    """What is done after a container's start and before its end."""
+
+    post_start: LifecycleHandler | None = None
+    pre_stop: LifecycleHandler | None = None
+    stop_signal: str | None = None
 
 
 class Container(_View, frozen=True):
-    """A container or init container."""
+    """A container, init container or ephemeral container.
+
+    ``restart_policy`` is ``Always`` for a sidecar (an init container that goes on running);
+    ``target_container_name`` is an ephemeral container's.
+    """
 
     name: str
     image: str = ""
@@ -153,6 +250,22 @@ class Container(_View, frozen=True):
     stdin: bool = False
     stdin_once: bool = False
     tty: bool = False
+    liveness_probe: Probe | None = None
+    readiness_probe: Probe | None = None
+    startup_probe: Probe | None = None
+    lifecycle: Lifecycle = Lifecycle()
+    termination_message_path: str = "/dev/termination-log"
+    termination_message_policy: str = "File"
+    restart_policy: str = ""
+    target_container_name: str = ""
+
+    @property
+    def is_sidecar(self) -> bool:
+        """Whether it is an init container that goes on running.
+
+        https://kubernetes.io/docs/concepts/workloads/pods/sidecar-containers/
+        """
+        return self.restart_policy == "Always"
 
 
 class KeyToPath(_View, frozen=True):
@@ -198,13 +311,21 @@ class DownwardSource(_View, frozen=True):
     default_mode: int = 0o644
 
 
+class ServiceAccountTokenSource(_View, frozen=True):
+    """A token of the pod's service account as a file."""
+
+    path: str
+    audience: str = ""
+    expiration_seconds: int = 3600
+
+
 class Projection(_View, frozen=True):
     """One source of a projected volume."""
 
     config_map: ConfigMapSource | None = None
     secret: SecretSource | None = None
     downward_api: DownwardSource | None = msgspec.field(name="downwardAPI", default=None)
-    service_account_token: JsonObject | None = None
+    service_account_token: ServiceAccountTokenSource | None = None
 
 
 class ProjectedSource(_View, frozen=True):
@@ -218,6 +339,7 @@ class EmptyDirSource(_View, frozen=True):
     """A folder that lives as long as the pod."""
 
     medium: str = ""
+    size_limit: str | int | float | None = None
 
 
 class HostPathSource(_View, frozen=True):
@@ -254,11 +376,56 @@ class DnsConfig(_View, frozen=True):
     options: list[DnsOption] = []
 
 
+class HostAlias(_View, frozen=True):
+    """A line of /etc/hosts."""
+
+    ip: str
+    hostnames: list[str] = []
+
+
+class Toleration(_View, frozen=True):
+    """Which taints the pod bears."""
+
+    key: str = ""
+    operator: str = "Equal"
+    value: str = ""
+    effect: str = ""
+    toleration_seconds: int | None = None
+
+
+class ReadinessGate(_View, frozen=True):
+    """A condition that somebody else sets and that has to hold for the pod to be ready."""
+
+    condition_type: str = ""
+
+
+class PodOs(_View, frozen=True):
+    """The operating system that the pod is for."""
+
+    name: str = ""
+
+
 class PodSpec(_View, frozen=True):
-    """What should run."""
+    """What should run.
+
+    ``affinity`` is left as JSON: only its required node affinity concerns a node.
+    """
 
     containers: list[Container]
     init_containers: list[Container] = []
+    ephemeral_containers: list[Container] = []
+    active_deadline_seconds: int | None = None
+    readiness_gates: list[ReadinessGate] = []
+    host_aliases: list[HostAlias] = []
+    subdomain: str = ""
+    set_hostname_as_fqdn: bool = msgspec.field(name="setHostnameAsFQDN", default=False)
+    node_selector: dict[str, str] = {}
+    affinity: JsonObject = {}
+    tolerations: list[Toleration] = []
+    priority: int | None = None
+    priority_class_name: str = ""
+    overhead: dict[str, str | int | float] = {}
+    os: PodOs = PodOs()
     volumes: list[Volume] = []
     restart_policy: str = "Always"
     termination_grace_period_seconds: int = 30
@@ -291,6 +458,16 @@ class Pod(_View, frozen=True):
     def key(self) -> ObjectKey:
         """The pod's key."""
         return ObjectKey("pods", self.metadata.namespace, self.metadata.name)
+
+    @property
+    def all_containers(self) -> list[Container]:
+        """Init, ordinary and ephemeral containers; their names differ."""
+        spec = self.spec
+        return [*spec.init_containers, *spec.containers, *spec.ephemeral_containers]
+
+    def find_container(self, name: str) -> Container | None:
+        """Return the container, of whatever sort, called ``name``."""
+        return next((each for each in self.all_containers if each.name == name), None)
 
     @property
     def is_deleted(self) -> bool:

@@ -97,6 +97,7 @@ class ContainerPort(_View, frozen=True):
     """A port, maybe mapped from the node."""
 
     container_port: int
+    name: str = ""
     host_port: int = 0
     protocol: str = "TCP"
     host_ip: str = msgspec.field(name="hostIP", default="")

@@ -10,12 +10,14 @@ from typing import ParamSpec, TypeVar
 
 from fedge_cri import RuntimeFaultError
 from fedge_cri.fake import FakeRuntime
+from fedge_edged.actions import Actions, NodeActions
+from fedge_edged.context import Tools
 from fedge_edged.environment import Environment
 from fedge_edged.images import Images
 from fedge_edged.node_pods import NodeObjects, NodePods
 from fedge_edged.specs import Specs
+from fedge_edged.verdicts import Records
 from fedge_edged.volumes import Volumes
-from fedge_edged.worker import Tools
 from fedge_objects import Change, JsonObject, ObjectKey
 from tests.unit.edged.kit import IMAGE, Ears, LoopClock, change
 
@@ -47,6 +49,7 @@ class Node:
         self.runtime.add_image(IMAGE)
         self.ears = Ears()
         self.store: dict[ObjectKey, Change] = {}
+        self.actions: Actions | None = None
         self.pods: NodePods | None = None
         self._serving: asyncio.Task[None] | None = None
         self._version = 0
@@ -113,6 +116,7 @@ class Node:
                 specs=Specs(
                     environment=Environment(held),
                     log_dir=self.folder / "logs",
+                    pods_dir=self.folder / "disk",
                     cgroup_parent="",
                     memory_bytes=1024**3,
                 ),
@@ -121,6 +125,8 @@ class Node:
                 reporter=self.ears,
                 clock=clock,
                 starts=asyncio.Semaphore(4),
+                actions=self.actions or NodeActions(self.runtime),
+                records=Records(self.folder / "disk"),
                 host_ip="192.0.2.1",
             )
             pods = NodePods(tools=tools, objects=held, tasks=tasks)

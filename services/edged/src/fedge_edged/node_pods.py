@@ -6,10 +6,11 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from fedge_cri import RuntimeFaultError
+from fedge_edged.context import Tools
 from fedge_edged.pods import Pod, read_pod
 from fedge_edged.specs import POD_NAME, POD_NAMESPACE
 from fedge_edged.unhonoured import unhonoured
-from fedge_edged.worker import PodWorker, Tools
+from fedge_edged.worker import PodWorker
 from fedge_objects import Change, JsonObject, ObjectKey, Version, references
 
 log = structlog.stdlib.get_logger("fedge.edged")

@@ -14,6 +14,8 @@ import structlog
 
 from fedge_cri import Runtime, RuntimeFaultError
 from fedge_edged import node_status
+from fedge_edged.actions import NodeActions
+from fedge_edged.context import Tools
 from fedge_edged.environment import Environment
 from fedge_edged.images import Images
 from fedge_edged.incarnation import next_incarnation
@@ -23,8 +25,8 @@ from fedge_edged.reporting import Reporting
 from fedge_edged.runtimes import load_runtime
 from fedge_edged.settings import EdgedSettings
 from fedge_edged.specs import Specs
+from fedge_edged.verdicts import Records
 from fedge_edged.volumes import Volumes
-from fedge_edged.worker import Tools
 from fedge_objects import Change, JsonObject, NodeName, ObjectKey
 from fedge_service import Ready, ServicePlugin
 from fedge_store import ObjectReader
@@ -60,6 +62,7 @@ class _Edged:
         self.specs = Specs(
             environment=Environment(objects),
             log_dir=settings.pod_log_dir,
+            pods_dir=edge.data_dir / "pods",
             cgroup_parent=settings.cgroup_parent,
             memory_bytes=memory_of_node(),
         )
@@ -74,6 +77,8 @@ class _Edged:
             reporter=self.reporting,
             clock=self.clock,
             starts=asyncio.Semaphore(settings.max_parallel_starts),
+            actions=NodeActions(runtime),
+            records=Records(edge.data_dir / "pods"),
             host_ip=self.address,
         )
         self.pods = NodePods(tools=tools, objects=objects, tasks=tasks)

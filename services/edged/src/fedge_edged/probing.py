@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from fedge_edged.actions import Actions, Outcome, Target, action_of
+from fedge_edged.health import Health, Kill
 from fedge_edged.pods import Container, Probe
 
 
@@ -34,19 +35,11 @@ class Probed:
 
     Attributes:
         target: the container.
-        running_seconds: for how long it has been running when first seen.
+        running_seconds: for how long it had been running when edged began; 0 if edged started it.
     """
 
     target: Target
     running_seconds: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Kill:
-    """Why a container has to be ended, and how long it has; None: as long as its pod gives."""
-
-    message: str
-    grace_seconds: int | None
 
 
 @dataclass(slots=True)
@@ -85,7 +78,7 @@ class _State:
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
 
-class Probing:
+class Probing(Health):
     """The probes of one pod."""
 
     def __init__(self, *, actions: Actions, changed: Callable[[], None], said: Unhealthy) -> None:
@@ -159,7 +152,7 @@ class Probing:
         self._states[probed.target.container_id] = state
         for kind, count in state.counts.items():
             delay = count.probe.initial_delay_seconds - probed.running_seconds
-            if kind is ProbeKind.READINESS and delay < 0 and state.started.is_set():
+            if kind is ProbeKind.READINESS and probed.running_seconds:
                 state.first_results[kind] = asyncio.Event()
             task = asyncio.create_task(
                 self._probe(kind, probed.target, state, max(0.0, delay)),
@@ -207,8 +200,7 @@ class Probing:
             state.started.set()
         if count.value is False and kind is not ProbeKind.READINESS:
             state.kill = Kill(
-                message=f"Container {target.container.name} failed {kind.lower()} probe"
-                ", will be restarted",
+                message=f"Container {target.container.name} failed {kind.lower()} probe",
                 grace_seconds=count.probe.termination_grace_period_seconds,
             )
         self._changed()

@@ -5,7 +5,7 @@ Labels and annotations are the kubelet's, so that tools which know its container
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import structlog
@@ -37,17 +37,24 @@ class Specs:
         *,
         environment: Environment,
         log_dir: Path,
+        pods_dir: Path,
         cgroup_parent: str,
         memory_bytes: int,
     ) -> None:
         self._environment = environment
         self._log_dir = log_dir
+        self._pods_dir = pods_dir
         self._cgroup_parent = cgroup_parent
         self._memory_bytes = memory_bytes
 
     def log_folder(self, namespace: str, name: str, uid: str) -> Path:
         """Return the folder of a pod's logs."""
         return self._log_dir / f"{namespace}_{name}_{uid}"
+
+    def termination_log(self, pod: Pod, container: Container, attempt: int) -> Path:
+        """Return the file that a container sees at its ``terminationMessagePath``."""
+        folder = self._pods_dir / pod.metadata.uid / "containers" / container.name
+        return folder / f"{attempt}.message"
 
     def remove_cgroup(self, uid: str) -> None:
         """Remove the cgroups of a pod that is gone; the runtime leaves the pod's own behind."""
@@ -130,6 +137,7 @@ class Specs:
                     readonly=mount.read_only,
                 )
             )
+        mounts += self._termination_mounts(pod, container, attempt, mounts)
         meta = pod.metadata
         return ContainerSpec(
             name=container.name,
@@ -154,6 +162,22 @@ class Specs:
             resources=resources_of(pod, container, memory_bytes=self._memory_bytes),
             security=_security(pod, container),
         )
+
+    def _termination_mounts(
+        self, pod: Pod, container: Container, attempt: int, others: Sequence[Mount]
+    ) -> list[Mount]:
+        """Make the file for what the container says at its end, that of older attempts go."""
+        path = container.termination_message_path
+        if not path or any(each.container_path == path for each in others):
+            return []
+        file = self.termination_log(pod, container, attempt)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        for old in file.parent.glob("*.message"):
+            if old.stem.isdecimal() and int(old.stem) < attempt - 1:
+                old.unlink(missing_ok=True)
+        file.touch()
+        file.chmod(0o666)  # whoever the container runs as may write
+        return [Mount(container_path=path, host_path=str(file))]
 
 
 def must_not_be_root(pod: Pod, container: Container) -> bool:

@@ -4,18 +4,26 @@ Pure. Phases, conditions and container states follow
 https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/.
 """
 
-from collections.abc import Mapping
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
+from fedge_cri import Container as Running
 from fedge_cri import ContainerState, ContainerStatus
+from fedge_edged.conditions import State, conditions, readiness
+from fedge_edged.health import HEALTHY, Health
 from fedge_edged.limits import qos_class
 from fedge_edged.observed import Observed
 from fedge_edged.pods import Container, Pod
 from fedge_edged.restarts import should_restart
 from fedge_edged.specs import RESTARTS
 from fedge_edged.timestamps import from_nanoseconds, from_seconds
+from fedge_edged.verdicts import Verdict
 from fedge_objects import JsonObject
+
+RESOURCES = "fedge.io/container.resources"
+"""Annotation of a container: ``resources_hash`` of what it was made with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +45,8 @@ class Situation:
         waiting: per container that waits, why.
         previous: the status last computed; transition times are kept from it.
         runtime: name of the runtime, which container ids begin with.
+        health: what probes have found out.
+        verdict: what the node has decided about the pod for good.
     """
 
     host_ip: str
@@ -45,37 +55,53 @@ class Situation:
     waiting: Mapping[str, Waiting] = field(default_factory=dict)
     previous: JsonObject | None = None
     runtime: str = "containerd"
+    health: Health = HEALTHY
+    verdict: Verdict | None = None
+
+
+def resources_hash(container: Container) -> str:
+    """Return what changes when a container's requests or limits do."""
+    asked = {"requests": container.resources.requests, "limits": container.resources.limits}
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def compute(pod: Pod, observed: Observed, situation: Situation) -> JsonObject:
     """Return the pod's whole status."""
-    inits = [
-        _container_status(pod, c, observed, situation, init=True) for c in pod.spec.init_containers
-    ]
-    mains = [
-        _container_status(pod, c, observed, situation, init=False) for c in pod.spec.containers
-    ]
+    spec, verdict = pod.spec, situation.verdict
+
+    def statuses(containers: Iterable[Container], *, init: bool = False) -> list[JsonObject]:
+        return [_container_status(pod, c, observed, situation, init=init) for c in containers]
+
+    inits = statuses(spec.init_containers, init=True)
+    mains = statuses(spec.containers)
     phase = _phase(pod, inits, mains)
+    if verdict is not None and not observed.running():
+        phase = verdict.phase
     sandbox = observed.newest_sandbox
+    has_sandbox = sandbox is not None and sandbox.is_ready
     status: JsonObject = {
         "phase": phase,
         "hostIP": situation.host_ip,
         "hostIPs": [{"ip": situation.host_ip}],
         "startTime": _started(situation),
         "qosClass": qos_class(pod),
-        "conditions": _conditions(
-            phase,
-            inits,
-            mains,
-            has_sandbox=sandbox is not None and sandbox.is_ready,
-            situation=situation,
-        ),
-        "containerStatuses": mains,
+        "conditions": _conditions(pod, phase, inits, mains, observed, situation),
     }
-    if inits:
-        status["initContainerStatuses"] = inits
-    ips = [situation.host_ip] if pod.spec.host_network else list(observed.ips)
-    if ips and sandbox is not None and sandbox.is_ready:
+    if verdict is not None and verdict.reason:
+        status |= {"reason": verdict.reason, "message": verdict.message}
+    if verdict is None or observed.containers:
+        status["containerStatuses"] = mains
+        if inits:
+            status["initContainerStatuses"] = inits
+    ephemeral = [
+        each
+        for each in statuses(spec.ephemeral_containers)
+        if "containerID" in each or "waiting" in each["state"]
+    ]
+    if ephemeral:
+        status["ephemeralContainerStatuses"] = [{**each, "ready": False} for each in ephemeral]
+    ips = [situation.host_ip] if spec.host_network else list(observed.ips)
+    if ips and has_sandbox:
         status["podIP"] = ips[0]
         status["podIPs"] = [{"ip": ip} for ip in ips]
     return status
@@ -107,8 +133,9 @@ def _container_status(
         status["containerID"] = f"{situation.runtime}://{newest.id}"
     if newest is not None and known is not None and known.state is ContainerState.RUNNING:
         status["state"] = {"running": {"startedAt": from_nanoseconds(known.started_at)}}
-        status["started"] = True
-        status["ready"] = not init
+        status["started"] = situation.health.has_started(newest.id, container)
+        is_init = init and not container.is_sidecar
+        status["ready"] = not is_init and situation.health.is_ready(newest.id, container)
     elif newest is not None and known is not None and known.state is ContainerState.EXITED:
         ended = _terminated(known, situation.runtime)
         if waiting is not None:
@@ -116,7 +143,7 @@ def _container_status(
             status["lastState"] = {"terminated": ended}
         else:
             status["state"] = {"terminated": ended}
-            status["ready"] = init and known.exit_code == 0
+            status["ready"] = init and known.exit_code == 0 and not container.is_sidecar
     else:
         status["state"] = _waiting(waiting or _not_yet(pod, init=init))
     previous = attempts[1] if len(attempts) > 1 else None
@@ -127,9 +154,7 @@ def _container_status(
 
 
 def _not_yet(pod: Pod, *, init: bool) -> Waiting:
-    if pod.spec.init_containers and not init:
-        return Waiting("PodInitializing")
-    return Waiting("PodInitializing" if init else "ContainerCreating")
+    return Waiting("PodInitializing" if init or pod.spec.init_containers else "ContainerCreating")
 
 
 def _waiting(waiting: Waiting) -> JsonObject:
@@ -152,16 +177,39 @@ def _terminated(status: ContainerStatus, runtime: str) -> JsonObject:
     return shown
 
 
+def _has_begun(mains: list[JsonObject]) -> bool:
+    """Whether a container proper has ever run, so that initialization is over."""
+    return any("running" in each["state"] or _has_ended(each) for each in mains)
+
+
+def _has_ended(status: JsonObject) -> bool:
+    return "terminated" in status["state"] or bool(status["lastState"])
+
+
+def _is_initialized(pod: Pod, status: JsonObject) -> bool:
+    container = pod.find_container(str(status["name"]))
+    if container is not None and container.is_sidecar:
+        return bool(status["started"])
+    return bool(status["ready"])
+
+
 def _phase(pod: Pod, inits: list[JsonObject], mains: list[JsonObject]) -> str:
     policy = pod.spec.restart_policy
+    sidecars = {each.name for each in pod.spec.init_containers if each.is_sidecar}
     for status in inits:
         ended = status["state"].get("terminated")
-        if ended and ended["exitCode"] != 0 and not should_restart(policy, ended["exitCode"]):
+        if (
+            ended
+            and status["name"] not in sidecars
+            and ended["exitCode"] != 0
+            and not should_restart(policy, ended["exitCode"])
+        ):
             return "Failed"
-    if any(not status["state"].get("terminated") for status in inits):
+    if not _has_begun(mains) and not all(_is_initialized(pod, each) for each in inits):
         return "Pending"
     ended_codes: list[int] = []
-    waits = runs = False
+    waits = False
+    runs = any(each["name"] in sidecars and "running" in each["state"] for each in inits)
     for status in mains:
         state = status["state"]
         if "running" in state:
@@ -180,73 +228,71 @@ def _phase(pod: Pod, inits: list[JsonObject], mains: list[JsonObject]) -> str:
 
 
 def _conditions(
+    pod: Pod,
     phase: str,
     inits: list[JsonObject],
     mains: list[JsonObject],
-    *,
-    has_sandbox: bool,
+    observed: Observed,
     situation: Situation,
 ) -> list[JsonObject]:
-    initialized = all(each["ready"] for each in inits)
-    unready = [each["name"] for each in mains if not each["ready"]]
-    done = phase in {"Succeeded", "Failed"}
-    ready: tuple[bool, str, str] = (not unready, "", "")
-    if phase == "Succeeded":
-        ready = (False, "PodCompleted", "")
-    elif phase == "Failed":
-        ready = (False, "PodFailed", "")
-    elif unready:
-        ready = (
-            False,
-            "ContainersNotReady",
-            f"containers with unready status: [{' '.join(unready)}]",
+    sandbox = observed.newest_sandbox
+    sidecars = {each.name for each in pod.spec.init_containers if each.is_sidecar}
+    counted = [each for each in inits if each["name"] in sidecars] + mains
+    incomplete = [each["name"] for each in inits if not _is_initialized(pod, each)]
+    initialized = State(holds=True, reason="PodCompleted" if phase == "Succeeded" else "")
+    if incomplete and not _has_begun(mains) and phase == "Pending":
+        initialized = State(
+            holds=False,
+            reason="ContainersNotInitialized",
+            message=f"containers with incomplete status: [{' '.join(incomplete)}]",
         )
-    init_state: tuple[bool, str, str] = (True, "PodCompleted" if phase == "Succeeded" else "", "")
-    if not initialized and not done:
-        names = " ".join(each["name"] for each in inits if not each["ready"])
-        init_state = (
-            False,
-            "ContainersNotInitialized",
-            f"containers with incomplete status: [{names}]",
-        )
-    states: dict[str, tuple[bool, str, str]] = {
-        "PodReadyToStartContainers": (has_sandbox, "", ""),
-        "Initialized": init_state,
+    containers_ready, ready = readiness(
+        pod, phase, unready=[str(each["name"]) for each in counted if not each["ready"]]
+    )
+    states = {
+        "PodReadyToStartContainers": State(holds=sandbox is not None and sandbox.is_ready),
+        "Initialized": initialized,
         "Ready": ready,
-        "ContainersReady": ready,
-        "PodScheduled": (True, "", ""),
+        "ContainersReady": containers_ready,
+        "PodScheduled": State(holds=True),
     }
-    before = {each["type"]: each for each in (situation.previous or {}).get("conditions", [])}
+    verdict = situation.verdict
+    if verdict is not None and verdict.disrupts:
+        states["DisruptionTarget"] = State(
+            holds=True, reason="TerminationByKubelet", message=verdict.message
+        )
+    resized = _resized(pod, observed.running())
+    if resized:
+        states["PodResizePending"] = State(
+            holds=True,
+            reason="Infeasible",
+            message="this node does not resize containers that run; they keep what they were "
+            f"started with until the pod is made anew: [{' '.join(resized)}]",
+        )
+    elif _had(situation.previous, "PodResizePending"):
+        states["PodResizePending"] = State(holds=False)
     first = max(
         (
-            each["state"]["running"]["startedAt"]
+            str(each["state"]["running"]["startedAt"])
             for each in mains
             if "running" in each["state"] and each["state"]["running"]["startedAt"]
         ),
         default=from_seconds(situation.now),
     )
-    return [
-        _condition(kind, state, before.get(kind), situation, first)
-        for kind, state in states.items()
-    ]
-
-
-def _condition(
-    kind: str, state: tuple[bool, str, str], before: Any, situation: Situation, first: str
-) -> JsonObject:
-    """Return a condition; ``first`` is since when it holds if nothing was computed before."""
-    value = "True" if state[0] else "False"
     changed = first if situation.previous is None else from_seconds(situation.now)
-    if before is not None and before["status"] == value:
-        changed = before["lastTransitionTime"]
-    condition: JsonObject = {
-        "type": kind,
-        "status": value,
-        "lastProbeTime": None,
-        "lastTransitionTime": changed,
-    }
-    if state[1]:
-        condition["reason"] = state[1]
-    if state[2]:
-        condition["message"] = state[2]
-    return condition
+    return conditions(states, situation.previous, changed_at=changed)
+
+
+def _had(previous: JsonObject | None, kind: str) -> bool:
+    return any(each["type"] == kind for each in (previous or {}).get("conditions", ()))
+
+
+def _resized(pod: Pod, running: Iterable[Running]) -> list[str]:
+    """Return the running containers whose resources are not those of the spec any more."""
+    found = []
+    for each in running:
+        container = pod.find_container(each.name)
+        made_with = each.annotations.get(RESOURCES)
+        if container is not None and made_with not in {None, resources_hash(container)}:
+            found.append(each.name)
+    return sorted(found)

@@ -8,34 +8,22 @@ refuse a second copy, and the next round begins by looking.
 import asyncio
 import contextlib
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
 
 import structlog
 
-from fedge_cri import (
-    AlreadyThereError,
-    ContainerState,
-    NotFoundError,
-    RefusedError,
-    Runtime,
-    RuntimeFaultError,
-    Sandbox,
-    SandboxSpec,
-    UnavailableError,
-)
-from fedge_cri import Container as Running
-from fedge_edged.errors import ConfigError, ImageError, MountError, WaitError
-from fedge_edged.images import Images
+from fedge_cri import AlreadyThereError, NotFoundError, RuntimeFaultError, UnavailableError
+from fedge_cri import ContainerState as State
+from fedge_edged.context import PodContext, Tools
+from fedge_edged.errors import WaitError
 from fedge_edged.observed import Observed
 from fedge_edged.plans import Plan, make_plan
 from fedge_edged.pods import Container, Pod
-from fedge_edged.ports import Clock, Reporter
-from fedge_edged.restarts import Backoff
-from fedge_edged.specs import POD_UID, Specs, must_not_be_root
-from fedge_edged.statuses import Situation, Waiting, compute
-from fedge_edged.volumes import Volumes
+from fedge_edged.probing import ProbeKind, Probing
+from fedge_edged.specs import POD_UID
+from fedge_edged.starting import Starting
+from fedge_edged.statuses import Situation, compute
+from fedge_edged.stopping import Stopping
+from fedge_edged.verdicts import Record, Verdict
 from fedge_objects import JsonObject
 
 log = structlog.stdlib.get_logger("fedge.edged")
@@ -45,27 +33,16 @@ RETRY_MOST_SECONDS = 60.0
 SHOW_WAITING_AFTER_SECONDS = 2.0
 """A pod that starts at once is reported once, when it runs."""
 ORPHAN_GRACE_SECONDS = 2
-ARRIVAL_SECONDS = 2.0
-"""How long a pod waits in silence for the config maps and secrets that it names."""
+FIRST_PROBE_SECONDS = 2.0
+"""How long the first status of a pod that ran before waits for its readiness probes."""
 SETTLE_FIRST_SECONDS = 0.005
 SETTLE_TRIES = 9
 """After the end of a container was told, the runtime takes some 50 ms to list it so; from 5 ms
 doubling, nine looks span two and a half seconds."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tools:
-    """What all workers of a node share."""
-
-    runtime: Runtime
-    specs: Specs
-    volumes: Volumes
-    images: Images
-    reporter: Reporter
-    clock: Clock
-    starts: asyncio.Semaphore
-    host_ip: str
-    runtime_name: str = "containerd"
+DEADLINE_EXCEEDED = Verdict(
+    reason="DeadlineExceeded",
+    message="Pod was active on the node longer than the specified deadline",
+)
 
 
 class PodWorker:
@@ -74,32 +51,52 @@ class PodWorker:
     def __init__(self, uid: str, tools: Tools, *, is_new: bool = False) -> None:
         """Prepare; ``is_new``: the runtime is known to have nothing of this pod."""
         self.uid = uid
-        self.observed = Observed()
         self.is_over = False
         """All is gone and nothing is wanted."""
         self._tools = tools
-        self._pod: Pod | None = None
         self._wake = asyncio.Event()
+        self._probing = Probing(
+            actions=tools.actions, changed=self._wake.set, said=self._probe_failed
+        )
+        self._context = PodContext(
+            uid=uid,
+            tools=tools,
+            probing=self._probing,
+            must_look=not is_new,
+            started_at=tools.clock.now(),
+        )
+        self._stopping = Stopping(self._context)
+        self._starting = Starting(self._context, self._stopping)
         self._is_gone = False
-        self._must_look = not is_new
         self._volumes_are_old = False
         self._unsettled = 0
-        self._backoff = Backoff()
-        self._waiting: dict[str, Waiting] = {}
         self._status: JsonObject | None = None
-        self._started_at = tools.clock.now()
+        self._record: Record | None = None
+        self._verdict: Verdict | None = None
+        self._verdict_grace_seconds = 0
+        self._backed_off: set[str] = set()
         self._retries = 0
         self._round: asyncio.Task[float | None] | None = None
 
     @property
     def pod(self) -> Pod | None:
         """The pod as last wanted."""
-        return self._pod
+        return self._context.pod
+
+    @property
+    def observed(self) -> Observed:
+        """What the runtime has of the pod."""
+        return self._context.observed
 
     @property
     def status(self) -> JsonObject | None:
         """The status as last computed."""
         return self._status
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """What the node has decided about the pod for good."""
+        return self._verdict
 
     def want(self, pod: Pod | None) -> None:
         """Take the newest pod; None: it is gone from the cluster."""
@@ -107,19 +104,35 @@ class PodWorker:
         if pod is None:
             self._is_gone = True
         else:
-            self._pod = pod
+            self._context.pod = pod
         sooner = not was_ending or self._grace_seconds < grace
-        if self._is_ending and sooner and self._round is not None:
-            self._round.cancel()  # whatever it waits for is not wanted any more
+        if self._is_ending and sooner:
+            self._drop_round()
         self.wake()
+
+    def finish(self, verdict: Verdict, *, grace_seconds: int) -> None:
+        """End the pod for good, as the node has decided; the first verdict stands.
+
+        It is on the disk before anything is ended or told.
+        """
+        if self._verdict is not None:
+            return
+        self._verdict, self._verdict_grace_seconds = verdict, grace_seconds
+        self._drop_round()
+        self.wake()
+
+    def _drop_round(self) -> None:
+        """Cut the round short: whatever it waits for is not wanted any more."""
+        if self._round is not None:
+            self._round.cancel()
 
     @property
     def _grace_seconds(self) -> int:
-        return self._pod.grace_seconds if self._pod is not None else ORPHAN_GRACE_SECONDS
+        return self.pod.grace_seconds if self.pod is not None else ORPHAN_GRACE_SECONDS
 
     @property
     def _is_ending(self) -> bool:
-        return self._is_gone or (self._pod is not None and self._pod.is_deleted)
+        return self._is_gone or (self.pod is not None and self.pod.is_deleted)
 
     def wake(self, *, stale: str | None = None) -> None:
         """Have a look soon; ``stale`` is a container or sandbox that something happened to."""
@@ -129,7 +142,7 @@ class PodWorker:
 
     def look_again(self) -> None:
         """Have a look soon at everything that the runtime has of the pod."""
-        self._must_look = True
+        self._context.must_look = True
         self._wake.set()
 
     def volumes_changed(self) -> None:
@@ -144,34 +157,40 @@ class PodWorker:
 
     def report_again(self) -> None:
         """Report the status although it is the same."""
-        if self._pod is not None and self._status is not None:
-            finished = self.is_over and self._pod.is_deleted
-            self._tools.reporter.pod_status(self._pod, self._status, finished=finished)
+        if self.pod is not None and self._status is not None:
+            finished = self.is_over and self.pod.is_deleted
+            self._tools.reporter.pod_status(self.pod, self._status, finished=finished)
 
     async def run(self) -> None:
         """Work until everything is gone."""
         wait: float | None = 0.0
-        while not self.is_over:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(wait):
-                    await self._wake.wait()
-            self._wake.clear()
-            self._round = asyncio.create_task(self._one_round(), name=f"pod {self.uid}")
-            try:
-                done, _ = await asyncio.wait({self._round}, timeout=SHOW_WAITING_AFTER_SECONDS)
-                if not done:
-                    self._say_safely()
-                    await asyncio.wait({self._round})
-            except asyncio.CancelledError:
-                self._round.cancel()
+        try:
+            while not self.is_over:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(wait):
+                        await self._wake.wait()
+                self._wake.clear()
+                wait = await self._watched_round()
+        finally:
+            self._probing.stop()
+
+    async def _watched_round(self) -> float | None:
+        """Do a round, and say how far it is if it takes long."""
+        self._round = asyncio.create_task(self._one_round(), name=f"pod {self.uid}")
+        try:
+            done, _ = await asyncio.wait({self._round}, timeout=SHOW_WAITING_AFTER_SECONDS)
+            if not done:
+                self._say_safely()
                 await asyncio.wait({self._round})
-                raise
-            if self._round.cancelled():
-                self._must_look = True
-                wait = 0.0
-            else:
-                wait = self._round.result()
-            self._round = None
+        except asyncio.CancelledError:
+            self._round.cancel()
+            await asyncio.wait({self._round})
+            raise
+        done_round, self._round = self._round, None
+        if done_round.cancelled():
+            self._context.must_look = True
+            return 0.0
+        return done_round.result()
 
     async def _one_round(self) -> float | None:
         """Do what can be done now; return after how many seconds to look again."""
@@ -180,35 +199,30 @@ class PodWorker:
             if self._is_ending:
                 await self._end()
                 return None
-            if self._pod is None:
+            if self.pod is None:
                 return None
-            wait = await self._bring_up(self._pod)
+            wait = await self._go_on(self.pod)
         except UnavailableError as exc:
-            log.info("runtime_away", pod=self._name, reason=str(exc))
-            self._must_look = True
+            log.info("runtime_away", pod=self._context.name, reason=str(exc))
+            self._context.must_look = True
             return self._retry_in()
         except (AlreadyThereError, NotFoundError) as exc:
             # not what we believed: look again
-            log.info("runtime_differs", pod=self._name, reason=str(exc))
-            self._must_look = True
+            log.info("runtime_differs", pod=self._context.name, reason=str(exc))
+            self._context.must_look = True
             return self._retry_in()
         except (WaitError, RuntimeFaultError) as exc:
-            log.warning("pod_waits", pod=self._name, reason=str(exc))
+            log.warning("pod_waits", pod=self._context.name, reason=str(exc))
             self._say_safely()
             return self._retry_in()
         except Exception:
-            log.exception("pod_failed", pod=self._name)
-            self._must_look = True
+            log.exception("pod_failed", pod=self._context.name)
+            self._context.must_look = True
             return self._retry_in()
         self._retries = 0
         if self.observed.stale:
-            soon = SETTLE_FIRST_SECONDS * 2.0**self._unsettled
-            return soon if wait is None else min(wait, soon)
+            wait = _sooner(wait, SETTLE_FIRST_SECONDS * 2.0**self._unsettled)
         return wait
-
-    @property
-    def _name(self) -> str:
-        return str(self._pod.key) if self._pod else self.uid
 
     def _retry_in(self) -> float:
         self._retries += 1
@@ -219,20 +233,20 @@ class PodWorker:
         """Bring the view of the runtime up to date, as far as anything may have changed."""
         runtime, observed = self._tools.runtime, self.observed
         stale = set(observed.stale)
-        if self._must_look or stale & observed.sandboxes.keys():
+        if self._context.must_look or stale & observed.sandboxes.keys():
             sandboxes = await runtime.list_sandboxes()
             containers = await runtime.list_containers()
             observed.replace(
                 [each for each in sandboxes if each.uid == self.uid],
                 [each for each in containers if each.labels.get(POD_UID) == self.uid],
             )
-            self._must_look = False
+            self._context.must_look = False
         for container_id in (stale & observed.containers.keys()) | {
             each.id
             for each in observed.containers.values()
-            if each.id not in observed.statuses and each.state is not ContainerState.CREATED
+            if each.id not in observed.statuses and each.state is not State.CREATED
         }:
-            await self._look_at(container_id)
+            await self._context.look_at(container_id)
         self._settle(stale)
         sandbox = observed.newest_sandbox
         if sandbox is not None and sandbox.is_ready and not observed.ips:
@@ -250,206 +264,93 @@ class PodWorker:
             alive = set()
         observed.stale = (observed.stale - stale) | (stale & alive)
 
-    async def _look_at(self, container_id: str) -> None:
-        try:
-            status = await self._tools.runtime.container_status(container_id)
-        except NotFoundError:
-            self.observed.containers.pop(container_id, None)
-            self.observed.statuses.pop(container_id, None)
-            return
-        self.observed.statuses[container_id] = status
-        known = self.observed.containers[container_id]
-        self.observed.containers[container_id] = replace(known, state=status.state)
+    async def _go_on(self, pod: Pod) -> float | None:
+        """Bring the pod up, or end it if it is not to run any more."""
+        if self._record is None:
+            self._record = await asyncio.to_thread(self._tools.records.read, self.uid)
+            self._verdict = self._record.verdict or self._verdict
+        if pod.has_ended:
+            if not self.observed.running():
+                if self.observed.containers:
+                    self._say()
+                return None  # even if the runtime has lost it: it is not to run again
+            self._verdict = self._verdict or _verdict_of_cluster(pod)
+        remaining = await self._remaining_seconds(pod)
+        if remaining is not None and remaining <= 0 and self._verdict is None:
+            self._verdict = DEADLINE_EXCEEDED
+            self._verdict_grace_seconds = pod.spec.termination_grace_period_seconds
+            self._context.event("Normal", "DeadlineExceeded", "", DEADLINE_EXCEEDED.message)
+        if self._verdict is not None:
+            await self._conclude(self._verdict)
+            return None
+        return _sooner(await self._bring_up(pod), remaining)
+
+    async def _remaining_seconds(self, pod: Pod) -> float | None:
+        """Return how long the pod may yet run, if there is a bound to it."""
+        deadline = pod.spec.active_deadline_seconds
+        if deadline is None or self._verdict is not None:
+            return None
+        plan = make_plan(pod, self.observed, self._context.backoff, self._now(), self._probing)
+        if plan.is_over:
+            return None
+        record = self._record or Record()
+        if record.started_at is None:
+            self._record = record = Record(verdict=record.verdict, started_at=self._first_seen())
+            await asyncio.to_thread(self._tools.records.write, self.uid, record)
+        return (record.started_at or 0.0) + deadline - self._now()
+
+    async def _conclude(self, verdict: Verdict) -> None:
+        """End the pod; first of all, keep why."""
+        record = self._record or Record()
+        if record.verdict is None and not (self.pod is not None and self.pod.has_ended):
+            self._record = Record(verdict=verdict, started_at=record.started_at)
+            await asyncio.to_thread(self._tools.records.write, self.uid, self._record)
+            log.info("pod_concluded", pod=self._context.name, reason=verdict.reason)
+        self._probing.stop()
+        self._context.waiting.clear()
+        await self._stopping.stop_all(grace_seconds=self._verdict_grace_seconds)
+        await self._stopping.stop_sandboxes()
+        self._say()
 
     async def _bring_up(self, pod: Pod) -> float | None:
-        if pod.has_ended and not self.observed.containers:
-            return None  # the runtime has lost it; it is not to run again
-        plan = make_plan(pod, self.observed, self._backoff, self._tools.clock.now())
-        self._waiting = dict(plan.waiting)
-        for container in plan.stop:
-            self._event(
-                pod,
-                "Normal",
-                "Killing",
-                container.name,
-                f"Container {container.name} definition changed, will be restarted",
-            )
-            await self._tools.runtime.stop_container(container.id, grace_seconds=pod.grace_seconds)
-            await self._look_at(container.id)
+        adopted = self._status is None
+        self._probing.follow(self._context.probed())
+        plan = self._plan(pod)
+        for stop in plan.stop:
+            grace = pod.grace_seconds if stop.grace_seconds is None else stop.grace_seconds
+            await self._stopping.stop(stop.container, stop.message, grace_seconds=grace)
         if plan.stop:
             return 0.0
         if plan.is_over:
-            await self._stop_sandboxes()
+            self._probing.stop()
+            await self._stopping.stop_sandboxes()
         elif not plan.start and self._volumes_are_old:
-            await self._volumes(pod, self._facts())
+            await self._starting.volumes(pod)
             self._volumes_are_old = False
         if plan.start or plan.resume:
-            await self._start_all(pod, plan)
-            again = make_plan(pod, self.observed, self._backoff, self._tools.clock.now())
+            await self._starting.start(pod, plan)
+            self._volumes_are_old = False
+            self._probing.follow(self._context.probed())
+            again = self._plan(pod)
             if again.start or again.resume or again.stop:
                 return 0.0
+        if adopted:
+            await self._probing.first_results(at_most_seconds=FIRST_PROBE_SECONDS)
         self._say()
         await self._forget_old_attempts()
         return plan.wake_in
 
-    async def _start_all(self, pod: Pod, plan: Plan) -> None:
-        facts = self._facts()
-        volumes = await self._volumes(pod, facts)
-        self._volumes_are_old = False
-        images: dict[str, str] = {}
-        failure: WaitError | RuntimeFaultError | None = None
-        for container in plan.start:
-            # before the sandbox: a pod whose images cannot be had holds no address
-            try:
-                images[container.name] = await self._image(pod, container)
-            except ImageError as exc:
-                failure = exc
-        if images or plan.resume:
-            async with self._tools.starts:
-                spec = await self._sandbox(pod)
-                facts = self._facts()
-                for made in plan.resume:
-                    await self._tools.runtime.start_container(made.id)
-                    await self._look_at(made.id)
-                for container in plan.start:
-                    if container.name not in images:
-                        continue
-                    image = images[container.name]
-                    try:
-                        await self._start(pod, container, spec, image, volumes=volumes, facts=facts)
-                    except (WaitError, RefusedError) as exc:
-                        failure = exc  # the pod's other containers may well start
-        if failure is not None:
-            raise failure
-
-    def _facts(self) -> dict[str, str]:
-        """Return the values of the field paths that only the node knows."""
-        host_ip = self._tools.host_ip
-        uses_host = self._pod is not None and self._pod.spec.host_network
-        ips = (host_ip,) if uses_host else self.observed.ips
-        return {
-            "status.hostIP": host_ip,
-            "status.hostIPs": host_ip,
-            "status.podIP": ips[0] if ips else "",
-            "status.podIPs": ",".join(ips),
-        }
-
-    async def _volumes(self, pod: Pod, facts: Mapping[str, str]) -> Mapping[str, Path]:
-        try:
-            return await asyncio.to_thread(self._tools.volumes.prepare, pod, facts)
-        except MountError as exc:
-            if not self._may_be_arriving():
-                self._event(pod, "Warning", "FailedMount", "", str(exc))
-            raise
-
-    def _may_be_arriving(self) -> bool:
-        """Whether what the pod refers to may still be on its way, as it travels beside the pod."""
-        return self._tools.clock.now() - self._started_at < ARRIVAL_SECONDS
-
-    async def _image(self, pod: Pod, container: Container) -> str:
-        try:
-            return await self._tools.images.ensure(pod, container)
-        except ImageError as exc:
-            self._waiting[container.name] = Waiting(exc.reason, str(exc))
-            raise
-
-    async def _sandbox(self, pod: Pod) -> SandboxSpec:
-        """Make a sandbox, if there is none that works; return what it was made of."""
-        newest = self.observed.newest_sandbox
-        if newest is not None and newest.is_ready:
-            return self._tools.specs.sandbox(pod, newest.attempt)
-        spec = self._tools.specs.sandbox(pod, newest.attempt + 1 if newest else 0)
-        try:
-            sandbox_id = await self._tools.runtime.run_sandbox(spec)
-        except RuntimeFaultError as exc:
-            self._event(
-                pod, "Warning", "FailedCreatePodSandBox", "", f"Failed to create pod sandbox: {exc}"
-            )
-            self._must_look = True
-            raise
-        self.observed.ips = ()
-        self.observed.sandboxes[sandbox_id] = _sandbox_of(sandbox_id, spec)
-        if not pod.spec.host_network:
-            self.observed.ips = tuple(await self._tools.runtime.sandbox_ips(sandbox_id))
-        return spec
-
-    async def _start(
-        self,
-        pod: Pod,
-        container: Container,
-        sandbox_spec: SandboxSpec,
-        image: str,
-        *,
-        volumes: Mapping[str, Path],
-        facts: Mapping[str, str],
-    ) -> None:
-        runtime, observed = self._tools.runtime, self.observed
-        newest, sandbox = observed.newest(container.name), observed.newest_sandbox
-        if sandbox is None:
-            raise NotFoundError("the sandbox is gone")
-        attempt = newest.attempt + 1 if newest else 0
-        try:
-            await self._check_user(pod, container, image)
-            spec = self._tools.specs.container(
-                pod, container, attempt, image=image, volumes=volumes, facts=facts
-            )
-            container_id = await runtime.create_container(sandbox.id, spec, sandbox_spec)
-        except (WaitError, RuntimeFaultError) as exc:
-            reason = exc.reason if isinstance(exc, WaitError) else "CreateContainerError"
-            self._failed(pod, container, reason, exc)
-            raise
-        if newest is not None and newest.sandbox_id == sandbox.id:
-            self._backoff.retried(container.name, self._tools.clock.now())
-        observed.containers[container_id] = Running(
-            id=container_id,
-            sandbox_id=sandbox.id,
-            name=container.name,
-            attempt=attempt,
-            image=spec.image,
-            image_ref=image,
-            state=ContainerState.CREATED,
-            created_at=0,
-            labels=spec.labels,
-            annotations=spec.annotations,
-        )
-        try:
-            await runtime.start_container(container_id)
-        except RuntimeFaultError as exc:
-            self._must_look = True
-            self._failed(pod, container, "RunContainerError", exc)
-            raise
-        await self._look_at(container_id)
-        self._event(pod, "Normal", "Started", container.name, f"Started container {container.name}")
-        log.info("container_started", pod=self._name, container=container.name, attempt=attempt)
-
-    async def _check_user(self, pod: Pod, container: Container, image: str) -> None:
-        """Make sure that a container that must not run as root does not.
-
-        https://kubernetes.io/docs/tasks/configure-pod-container/security-context/
-        """
-        if not must_not_be_root(pod, container):
-            return
-        own, shared = container.security_context.run_as_user, pod.spec.security_context
-        user = shared.run_as_user if own is None else own
-        name = ""
-        if user is None:
-            found = await self._tools.runtime.find_image(image)
-            user, name = (found.uid, found.username) if found else (None, "")
-        where = f'(pod: "{pod.metadata.name}_{pod.metadata.namespace}({pod.metadata.uid})", '
-        where += f"container: {container.name})"
-        if user is None and name:
-            raise ConfigError(
-                f"container has runAsNonRoot and image has non-numeric user ({name}), "
-                f"cannot verify user is non-root {where}"
-            )
-        if not user:
-            raise ConfigError(f"container has runAsNonRoot and image will run as root {where}")
-
-    def _failed(self, pod: Pod, container: Container, reason: str, exc: Exception) -> None:
-        arriving = isinstance(exc, ConfigError) and self._may_be_arriving()
-        if not arriving and not isinstance(exc, UnavailableError | AlreadyThereError):
-            self._waiting[container.name] = Waiting(reason, str(exc))
-            self._event(pod, "Warning", "Failed", container.name, f"Error: {exc}")
+    def _plan(self, pod: Pod) -> Plan:
+        context = self._context
+        plan = make_plan(pod, self.observed, context.backoff, self._now(), self._probing)
+        context.waiting = dict(plan.waiting)
+        for name, waiting in plan.waiting.items():
+            newest = self.observed.newest(name)
+            if newest is not None and newest.id not in self._backed_off:
+                self._backed_off.add(newest.id)
+                text = waiting.message.partition(" restarting ")[2]
+                context.event("Warning", "BackOff", name, f"Back-off restarting {text}")
+        return plan
 
     async def _forget_old_attempts(self) -> None:
         """Remove what ended, but the newest two of each name: they are shown, their logs read."""
@@ -460,6 +361,8 @@ class PodWorker:
                 await runtime.remove_container(old.id)
                 observed.containers.pop(old.id, None)
                 observed.statuses.pop(old.id, None)
+                self._context.started_here.discard(old.id)
+                self._backed_off.discard(old.id)
         used = {each.sandbox_id for each in observed.containers.values()}
         for sandbox in list(observed.sandboxes.values()):
             if newest is None or sandbox.id == newest.id or sandbox.is_ready:
@@ -469,25 +372,14 @@ class PodWorker:
                 await runtime.remove_sandbox(sandbox.id)
                 observed.sandboxes.pop(sandbox.id, None)
 
-    async def _stop_sandboxes(self) -> None:
-        for sandbox in list(self.observed.sandboxes.values()):
-            if sandbox.is_ready:
-                await self._tools.runtime.stop_sandbox(sandbox.id)
-                self._must_look = True
-
     async def _end(self) -> None:
         """Stop and remove everything, then say so."""
-        runtime, observed, pod = self._tools.runtime, self.observed, self._pod
-        grace = self._grace_seconds
-        running = observed.running()
-        for each in running:
-            if pod is not None:
-                self._event(pod, "Normal", "Killing", each.name, f"Stopping container {each.name}")
-        async with asyncio.TaskGroup() as tasks:
-            for each in running:
-                tasks.create_task(runtime.stop_container(each.id, grace_seconds=grace))
+        runtime, observed, pod = self._tools.runtime, self.observed, self.pod
+        self._probing.stop()
+        self._context.waiting.clear()
+        await self._stopping.stop_all(grace_seconds=self._grace_seconds)
         for container_id in list(observed.containers):
-            await self._look_at(container_id)
+            await self._context.look_at(container_id)
         self._say()
         for sandbox_id in list(observed.sandboxes):
             await runtime.stop_sandbox(sandbox_id)
@@ -499,13 +391,13 @@ class PodWorker:
             logs = self._tools.specs.log_folder(meta.namespace, meta.name, meta.uid)
             await asyncio.to_thread(shutil.rmtree, logs, ignore_errors=True)
         self.is_over = True
-        log.info("pod_ended", pod=self._name)
+        log.info("pod_ended", pod=self._context.name)
         if pod is not None and not self._is_gone and self._status is not None:
             self._tools.reporter.pod_status(pod, self._status, finished=True)
 
     def _say(self) -> None:
         """Report the status if it changed."""
-        pod = self._pod
+        pod, context = self.pod, self._context
         if pod is None or self._is_gone:
             return
         status = compute(
@@ -514,10 +406,12 @@ class PodWorker:
             Situation(
                 host_ip=self._tools.host_ip,
                 started_at=self._first_seen(),
-                now=self._tools.clock.now(),
-                waiting=self._waiting,
+                now=self._now(),
+                waiting=context.waiting,
                 previous=self._status,
                 runtime=self._tools.runtime_name,
+                health=self._probing,
+                verdict=self._verdict,
             ),
         )
         if status != self._status:
@@ -529,30 +423,33 @@ class PodWorker:
         try:
             self._say()
         except Exception:
-            log.exception("status_failed", pod=self._name)
+            log.exception("status_failed", pod=self._context.name)
 
     def _first_seen(self) -> float:
         """Return when this node took the pod up, as far back as the runtime remembers."""
         made = [
             each.created_at / 1e9 for each in self.observed.sandboxes.values() if each.created_at
         ]
-        return min([self._started_at, *made])
+        return min([self._context.started_at, *made])
 
-    def _event(self, pod: Pod, kind: str, reason: str, container: str, message: str) -> None:
-        field = f"spec.containers{{{container}}}" if container else ""
-        self._tools.reporter.event(pod, kind, reason, message, field=field)
+    def _now(self) -> float:
+        return self._tools.clock.now()
+
+    def _probe_failed(self, container: Container, kind: ProbeKind, text: str) -> None:
+        self._context.event("Warning", "Unhealthy", container.name, f"{kind} probe failed: {text}")
 
 
-def _sandbox_of(sandbox_id: str, spec: SandboxSpec) -> Sandbox:
-    """Return a sandbox that was just made of ``spec``, as a list would show it."""
-    return Sandbox(
-        id=sandbox_id,
-        name=spec.name,
-        namespace=spec.namespace,
-        uid=spec.uid,
-        attempt=spec.attempt,
-        is_ready=True,
-        created_at=0,
-        labels=spec.labels,
-        annotations=spec.annotations,
+def _sooner(one: float | None, other: float | None) -> float | None:
+    """Return the shorter of two waits; None is for ever."""
+    waits = [each for each in (one, other) if each is not None]
+    return min(waits, default=None)
+
+
+def _verdict_of_cluster(pod: Pod) -> Verdict:
+    """Return how the cluster holds that a pod ended whose containers still run here."""
+    told = pod.raw.get("status") or {}
+    return Verdict(
+        phase=str(told.get("phase")),
+        reason=str(told.get("reason") or ""),
+        message=str(told.get("message") or ""),
     )

@@ -141,10 +141,13 @@ class PodContext:
                 or not _has_probes(container)
             ):
                 continue
-            since = 0.0
-            if running.id not in self.started_here:
-                since = max(0.0, self.tools.clock.now() - status.started_at / 1e9)
-            found.append(Probed(target=self.target(running, container), running_seconds=since))
+            found.append(
+                Probed(
+                    target=self.target(running, container),
+                    running_seconds=max(0.0, self.tools.clock.now() - status.started_at / 1e9),
+                    is_adopted=running.id not in self.started_here,
+                )
+            )
         return found
 
 

@@ -55,6 +55,11 @@ class NodePods:
         self._relisting = asyncio.Lock()
         self._in_runtime: frozenset[str] | None = None
 
+    @property
+    def workers(self) -> list[PodWorker]:
+        """The workers, one per pod that the node has or had."""
+        return list(self._workers.values())
+
     async def look_at_runtime(self) -> None:
         """Learn which pods the runtime has anything of; the others need no look when they come.
 

@@ -35,11 +35,13 @@ class Probed:
 
     Attributes:
         target: the container.
-        running_seconds: for how long it had been running when edged began; 0 if edged started it.
+        running_seconds: for how long it has been running.
+        is_adopted: whether it ran before edged did.
     """
 
     target: Target
     running_seconds: float
+    is_adopted: bool
 
 
 @dataclass(slots=True)
@@ -152,7 +154,7 @@ class Probing(Health):
         self._states[probed.target.container_id] = state
         for kind, count in state.counts.items():
             delay = count.probe.initial_delay_seconds - probed.running_seconds
-            if kind is ProbeKind.READINESS and probed.running_seconds:
+            if kind is ProbeKind.READINESS and probed.is_adopted:
                 state.first_results[kind] = asyncio.Event()
             task = asyncio.create_task(
                 self._probe(kind, probed.target, state, max(0.0, delay)),

@@ -45,13 +45,27 @@ class Pods:
         return references(obj)
 
     def for_node(self, obj: JsonObject) -> JsonObject:
-        """Return the pod without its status, but for the fact that it has ended for good.
+        """Return the pod without its status, but for what others than the node say in it.
 
-        A node whose runtime has lost all must not run a finished pod again.
+        That it has ended for good: a node whose runtime has lost all must not run it again. And
+        the conditions that its readiness gates ask for.
+        https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-readiness-gate
         """
-        phase = (obj.get("status") or {}).get("phase")
-        ended = {"status": {"phase": phase}} if phase in _ENDED else {}
-        return {**given_to_nodes(obj), **ended}
+        told, status = obj.get("status") or {}, {}
+        if told.get("phase") in _ENDED:
+            status = {name: told[name] for name in ("phase", "reason", "message") if name in told}
+        gates = {
+            each.get("conditionType")
+            for each in (obj.get("spec") or {}).get("readinessGates") or ()
+        }
+        conditions = [
+            {"type": each["type"], "status": each["status"]}
+            for each in told.get("conditions") or ()
+            if each["type"] in gates
+        ]
+        if conditions:
+            status["conditions"] = conditions
+        return {**given_to_nodes(obj), **({"status": status} if status else {})}
 
     async def report(self, kube: KubeClient, report: Report) -> None:
         """Patch the status; delete the object once the node has ended a deleted pod."""

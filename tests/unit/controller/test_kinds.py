@@ -142,3 +142,20 @@ def test_pod_is_given_to_its_node_without_its_status() -> None:
 def test_node_is_told_that_a_pod_has_ended_for_good(phase: str) -> None:
     pod = {"metadata": {"name": "a"}, "spec": {}, "status": {"phase": phase, "podIP": "10.0.0.1"}}
     assert Pods().for_node(pod)["status"] == {"phase": phase}
+
+
+def test_node_is_told_the_conditions_of_readiness_gates_and_no_others() -> None:
+    pod = {
+        "metadata": {"name": "a"},
+        "spec": {"readinessGates": [{"conditionType": "www.example.com/gate"}]},
+        "status": {
+            "phase": "Running",
+            "conditions": [
+                {"type": "www.example.com/gate", "status": "True", "lastProbeTime": "now"},
+                {"type": "Ready", "status": "True"},
+            ],
+        },
+    }
+    assert Pods().for_node(pod)["status"] == {
+        "conditions": [{"type": "www.example.com/gate", "status": "True"}]
+    }

@@ -71,6 +71,13 @@ class Images:
         policy = container.image_pull_policy or _default_policy(reference)
         present = await self._find(reference)
         if present and policy != "Always":
+            self._event(
+                pod,
+                container,
+                "Normal",
+                "Pulled",
+                f'Container image "{reference}" already present on machine',
+            )
             return present
         if policy == "Never":
             raise ImageError(

@@ -1,11 +1,12 @@
 """All pods of the node: one worker each, woken by whatever concerns it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 import structlog
 
 from fedge_cri import RuntimeFaultError
+from fedge_edged.admission import NodeView, Refusal, admit
 from fedge_edged.context import Tools
 from fedge_edged.pods import Pod, read_pod
 from fedge_edged.specs import POD_NAME, POD_NAMESPACE
@@ -16,6 +17,7 @@ from fedge_objects import Change, JsonObject, ObjectKey, Version, references
 log = structlog.stdlib.get_logger("fedge.edged")
 
 IsKnown = Callable[[ObjectKey], Awaitable[bool]]
+LookAtNode = Callable[[], NodeView]
 
 
 class NodeObjects:
@@ -46,10 +48,18 @@ class NodeObjects:
 class NodePods:
     """Starts and wakes the workers."""
 
-    def __init__(self, *, tools: Tools, objects: NodeObjects, tasks: asyncio.TaskGroup) -> None:
+    def __init__(
+        self,
+        *,
+        tools: Tools,
+        objects: NodeObjects,
+        tasks: asyncio.TaskGroup,
+        look_at_node: LookAtNode,
+    ) -> None:
         self._tools = tools
         self._objects = objects
         self._tasks = tasks
+        self._look_at_node = look_at_node
         self._workers: dict[str, PodWorker] = {}
         self._uids: dict[ObjectKey, str] = {}
         self._relisting = asyncio.Lock()
@@ -80,6 +90,22 @@ class NodePods:
         for worker in self._workers.values():
             if worker.pod is not None and change.key in references(worker.pod.raw):
                 worker.volumes_changed()
+
+    def in_order(self, changes: Iterable[Change]) -> list[Change]:
+        """Return pods in the order in which they are to be taken.
+
+        What runs already comes first, then the oldest: a restart of edged must not give the place
+        of one pod to another.
+        """
+
+        def place(change: Change) -> tuple[bool, str]:
+            metadata = (change.object or {}).get("metadata") or {}
+            is_new = change.object is not None and metadata.get("uid") not in (
+                self._in_runtime or ()
+            )
+            return is_new, str(metadata.get("creationTimestamp") or "")
+
+        return sorted(changes, key=place)
 
     def report_all(self) -> None:
         """Report every status anew."""
@@ -164,9 +190,47 @@ class NodePods:
         uid = pod.metadata.uid
         is_new = uid not in self._workers
         self._uids[key] = uid
-        self._worker(uid).want(pod)
-        if is_new and not pod.is_deleted:
+        refusal = self._refusal(pod) if is_new and not pod.is_deleted else None
+        worker = self._worker(uid)
+        worker.want(pod)
+        if refusal is not None:
+            log.warning("pod_refused", pod=str(key), reason=refusal.reason, why=refusal.message)
+            self._tools.reporter.event(pod, "Warning", refusal.reason, refusal.message)
+            worker.finish(refusal.verdict(), grace_seconds=0)
+        elif is_new and not pod.is_deleted:
             self._warn(pod)
+
+    def _refusal(self, pod: Pod) -> Refusal | None:
+        """Return why a pod is not taken; what the runtime has already, or had, is not asked."""
+        uid = pod.metadata.uid
+        if self._in_runtime is None or uid in self._in_runtime or pod.has_ended:
+            return None
+        if self._tools.records.read(uid).verdict is not None:
+            return None
+        try:
+            return admit(pod, self._look_at_node(), self._active(pod))
+        except ValueError as exc:
+            return Refusal("UnexpectedAdmissionError", f"Allocate failed due to {exc}")
+
+    def _active(self, new: Pod) -> list[Pod]:
+        """Return the other pods that have not ended."""
+        return [
+            worker.pod
+            for worker in self._workers.values()
+            if worker.pod is not None and worker.pod.key != new.key and self._is_active(worker)
+        ]
+
+    def _is_active(self, worker: PodWorker) -> bool:
+        """Whether a pod uses anything of the node, or is about to."""
+        if worker.observed.running():
+            return True
+        if worker.is_gone or worker.pod is None or worker.pod.has_ended:
+            return False
+        if worker.verdict is not None:
+            return False
+        if worker.status is None:  # it has not been looked at yet
+            return self._tools.records.read(worker.uid).verdict is None
+        return worker.status["phase"] not in {"Succeeded", "Failed"}
 
     def _warn(self, pod: Pod) -> None:
         fields = list(unhonoured(pod))

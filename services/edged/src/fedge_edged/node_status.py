@@ -3,26 +3,38 @@
 https://kubernetes.io/docs/reference/node/node-status/
 """
 
-import os
 import platform
-import shutil
 import socket
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
 from fedge_cri import Image, RuntimeInfo
-from fedge_edged.limits import memory_of_node
+from fedge_edged.amounts import Amounts, as_quantities
 from fedge_edged.timestamps import from_seconds
 from fedge_objects import JsonObject
 
 KUBERNETES_VERSION = "v1.32.0"
 """The version whose behaviour edged follows."""
-MAX_PODS = 110
 MAX_IMAGES = 50
-LOW_MEMORY_BYTES = 100 * 1024 * 1024
-LOW_DISK_SHARE = 0.10
-LOW_INODE_SHARE = 0.05
+"""Told of, the largest first; the kubelet's bound."""
+
+_SHORTAGES = {
+    "MemoryPressure": (
+        ("KubeletHasSufficientMemory", "sufficient memory available"),
+        ("KubeletHasInsufficientMemory", "insufficient memory available"),
+    ),
+    "DiskPressure": (
+        ("KubeletHasNoDiskPressure", "no disk pressure"),
+        ("KubeletHasDiskPressure", "disk pressure"),
+    ),
+    "PIDPressure": (
+        ("KubeletHasSufficientPID", "sufficient PID available"),
+        ("KubeletHasInsufficientPID", "insufficient PID available"),
+    ),
+}
+"""Reasons and messages: when all is well, and when not."""
 
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}
 
@@ -51,94 +63,64 @@ def host_address() -> str:
             return "127.0.0.1"
 
 
-def status_of(
-    *,
-    name: str,
-    address: str,
-    runtime: RuntimeInfo | None,
-    unmet: Mapping[str, str],
-    images: Sequence[Image],
-    data_dir: Path,
-    now: float,
-    previous: JsonObject | None,
-) -> JsonObject:
-    """Return the node's whole status.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What the status is made of.
 
-    Args:
+    Attributes:
         name: the node's.
         address: the node's.
+        capacity: what the node has.
+        allocatable: what of it is for pods.
         runtime: the container runtime; None if it does not answer.
         unmet: the runtime's conditions that do not hold.
         images: on the node.
-        data_dir: on the file system whose space counts.
+        pressures: the conditions of shortage that hold.
+        is_shutting_down: whether the node is about to go down.
+    """
+
+    name: str
+    address: str
+    capacity: Amounts
+    allocatable: Amounts
+    runtime: RuntimeInfo | None
+    unmet: Mapping[str, str] = field(default_factory=dict)
+    images: Sequence[Image] = ()
+    pressures: Sequence[str] = ()
+    is_shutting_down: bool = False
+
+
+def status_of(seen: Seen, *, now: float, previous: JsonObject | None) -> JsonObject:
+    """Return the node's whole status.
+
+    Args:
+        seen: what it is made of.
         now: seconds since the epoch.
         previous: the status last reported; transition times are kept from it.
     """
-    capacity = _capacity(data_dir)
     return {
         "addresses": [
-            {"type": "InternalIP", "address": address},
-            {"type": "Hostname", "address": name},
+            {"type": "InternalIP", "address": seen.address},
+            {"type": "Hostname", "address": seen.name},
         ],
-        "capacity": capacity,
-        "allocatable": capacity,
-        "conditions": _conditions(runtime, unmet, data_dir, now, previous),
+        "capacity": as_quantities(seen.capacity),
+        "allocatable": as_quantities(seen.allocatable),
+        "conditions": _conditions(seen, now, previous),
         "images": [
             {
                 "names": sorted({*image.digests, *image.tags}),
                 "sizeBytes": image.size_bytes,
             }
-            for image in sorted(images, key=lambda each: -each.size_bytes)[:MAX_IMAGES]
+            for image in sorted(seen.images, key=lambda each: -each.size_bytes)
             if image.tags or image.digests
-        ],
-        "nodeInfo": _node_info(runtime),
+        ][:MAX_IMAGES],
+        "nodeInfo": _node_info(seen.runtime),
     }
 
 
-def _capacity(data_dir: Path) -> dict[str, str]:
-    return {
-        "cpu": str(len(os.sched_getaffinity(0))),
-        "memory": f"{memory_of_node() // 1024}Ki",
-        "ephemeral-storage": f"{shutil.disk_usage(data_dir).total // 1024}Ki",
-        "pods": str(MAX_PODS),
-    }
-
-
-def _conditions(
-    runtime: RuntimeInfo | None,
-    unmet: Mapping[str, str],
-    data_dir: Path,
-    now: float,
-    previous: JsonObject | None,
-) -> list[JsonObject]:
-    memory = _available_memory() < LOW_MEMORY_BYTES
-    disk = _disk_is_low(data_dir)
-    pids = _pids_are_low()
-    ready = runtime is not None and not unmet
-    if ready:
-        why = ("KubeletReady", "edged is posting ready status")
-    elif runtime is None:
-        why = ("KubeletNotReady", "container runtime is down")
-    else:
-        problems = "; ".join(f"{kind} is not met: {text}" for kind, text in unmet.items())
-        why = ("KubeletNotReady", problems)
-    wanted: dict[str, tuple[bool, str, str]] = {
-        "MemoryPressure": (
-            memory,
-            *_said(
-                memory, "Memory", "sufficient memory available", "insufficient memory available"
-            ),
-        ),
-        "DiskPressure": (
-            disk,
-            *_said(disk, "Disk", "no disk pressure", "disk pressure"),
-        ),
-        "PIDPressure": (
-            pids,
-            *_said(pids, "PID", "sufficient PID available", "insufficient PID available"),
-        ),
-        "Ready": (ready, *why),
-    }
+def _conditions(seen: Seen, now: float, previous: JsonObject | None) -> list[JsonObject]:
+    wanted = {kind: _shortage(kind, is_short=kind in seen.pressures) for kind in _SHORTAGES}
+    wanted["Ready"] = _ready(seen)
     before = {each["type"]: each for each in (previous or {}).get("conditions", [])}
     return [
         {
@@ -155,15 +137,28 @@ def _conditions(
     ]
 
 
-def _said(state: bool, what: str, good: str, bad: str) -> tuple[str, str]:
-    reason = f"KubeletHas{'Insufficient' if state else 'Sufficient'}{what}"
-    if what == "Disk":
-        reason = "KubeletHasDiskPressure" if state else "KubeletHasNoDiskPressure"
-    return reason, f"edged has {bad if state else good}"
+def _shortage(kind: str, *, is_short: bool) -> tuple[bool, str, str]:
+    reason, message = _SHORTAGES[kind][is_short]
+    return is_short, reason, f"kubelet has {message}"
+
+
+def _ready(seen: Seen) -> tuple[bool, str, str]:
+    problems = []
+    if seen.runtime is None:
+        problems.append("container runtime is down")
+    problems += [f"{kind} is not met: {text}" for kind, text in seen.unmet.items()]
+    if seen.is_shutting_down:
+        problems.append("node is shutting down")
+    if not problems:
+        return True, "KubeletReady", "kubelet is posting ready status"
+    return False, "KubeletNotReady", "; ".join(problems)
 
 
 def _node_info(runtime: RuntimeInfo | None) -> JsonObject:
-    release = platform.freedesktop_os_release()
+    try:
+        release = platform.freedesktop_os_release()
+    except OSError:  # a small system may have no such file
+        release = {}
     fedge = f"{KUBERNETES_VERSION}-fedge-{version('fedge-edged')}"
     return {
         "architecture": _ARCHITECTURES.get(platform.machine(), platform.machine()),
@@ -184,23 +179,3 @@ def _line(path: str) -> str:
         return Path(path).read_text().strip()
     except OSError:
         return ""
-
-
-def _available_memory() -> int:
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    return LOW_MEMORY_BYTES
-
-
-def _disk_is_low(data_dir: Path) -> bool:
-    stats = os.statvfs(data_dir)
-    space = stats.f_bavail / max(1, stats.f_blocks) < LOW_DISK_SHARE
-    inodes = stats.f_files > 0 and stats.f_favail / stats.f_files < LOW_INODE_SHARE
-    return space or inodes
-
-
-def _pids_are_low() -> bool:
-    limit = int(_line("/proc/sys/kernel/pid_max") or 0)
-    used = int((_line("/proc/loadavg").split() or ["0"] * 4)[3].partition("/")[2] or 0)
-    return limit > 0 and used > limit * 0.9

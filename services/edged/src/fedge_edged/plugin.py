@@ -15,12 +15,15 @@ import structlog
 from fedge_cri import Runtime, RuntimeFaultError
 from fedge_edged import node_status
 from fedge_edged.actions import NodeActions
+from fedge_edged.amounts import amounts_of
 from fedge_edged.context import Tools
 from fedge_edged.environment import Environment
 from fedge_edged.images import Images
 from fedge_edged.incarnation import next_incarnation
 from fedge_edged.limits import memory_of_node
+from fedge_edged.local_node import LocalNode
 from fedge_edged.node_pods import NodeObjects, NodePods
+from fedge_edged.pressure import Pressure, parse_thresholds
 from fedge_edged.reporting import Reporting
 from fedge_edged.runtimes import load_runtime
 from fedge_edged.settings import EdgedSettings
@@ -51,7 +54,6 @@ class _Edged:
         self.runtime = runtime
         self.clock = _SystemClock()
         self.store_path = edge.data_dir / STORE_NAME
-        self.address = node_status.host_address()
         self._report_node_now = asyncio.Event()
         self.reporting = Reporting(
             node=self.node,
@@ -59,6 +61,17 @@ class _Edged:
             clock=self.clock,
         )
         objects = NodeObjects()
+        thresholds = parse_thresholds(settings.eviction_hard)
+        self.local = LocalNode(
+            name=self.node,
+            address=node_status.host_address(),
+            nodefs=edge.data_dir,
+            objects=objects,
+            pressure=Pressure(thresholds, transition_seconds=settings.eviction_transition_seconds),
+            reserved=(amounts_of(settings.system_reserved), amounts_of(settings.kube_reserved)),
+            thresholds=thresholds,
+            max_pods=settings.max_pods,
+        )
         self.specs = Specs(
             environment=Environment(objects),
             log_dir=settings.pod_log_dir,
@@ -79,16 +92,19 @@ class _Edged:
             starts=asyncio.Semaphore(settings.max_parallel_starts),
             actions=NodeActions(runtime),
             records=Records(edge.data_dir / "pods"),
-            host_ip=self.address,
+            host_ip=self.local.address,
         )
-        self.pods = NodePods(tools=tools, objects=objects, tasks=tasks)
+        self.pods = NodePods(
+            tools=tools, objects=objects, tasks=tasks, look_at_node=self.local.view
+        )
 
     async def read_store(self) -> None:
         """Take everything that the node was given."""
         try:
             async with ObjectReader.opened(self.store_path) as reader:
                 for resource in (*RESOURCES_BEFORE_PODS, "pods"):
-                    for change in await reader.list(resource, with_tombstones=True):
+                    changes = await reader.list(resource, with_tombstones=True)
+                    for change in self.pods.in_order(changes):
                         self.take(change)
         except FileNotFoundError:
             log.info("store_not_there_yet", path=str(self.store_path))
@@ -138,13 +154,10 @@ class _Edged:
         except RuntimeFaultError as exc:
             log.warning("runtime_away", reason=str(exc))
             info, unmet, images = None, {}, ()
-        return node_status.status_of(
-            name=self.node,
-            address=self.address,
+        return self.local.status(
             runtime=info,
             unmet=unmet,
             images=images,
-            data_dir=self.settings.edge.data_dir,
             now=self.clock.now(),
             previous=previous,
         )

@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
+from fedge_edged.amounts import amounts_of
+from fedge_edged.capacity import DEFAULT_MAX_PODS
+from fedge_edged.pressure import DEFAULT_HARD, parse_thresholds
 from fedge_service import EdgeSettings, ServiceSettings
 
 
@@ -40,3 +43,31 @@ class EdgedSettings(ServiceSettings):
 
     edge: EdgeSettings = Field(default_factory=EdgeSettings)
     """What the services of one edge share."""
+    max_pods: int = Field(default=DEFAULT_MAX_PODS, ge=1)
+    """How many pods the node runs at most."""
+
+    system_reserved: dict[str, str] = Field(default_factory=dict)
+    """What the operating system needs and pods do not get, e.g. ``{"memory": "200Mi"}``."""
+
+    kube_reserved: dict[str, str] = Field(default_factory=dict)
+    """What edged, the broker and the container runtime need and pods do not get."""
+
+    eviction_hard: dict[str, str] = Field(default_factory=lambda: dict(DEFAULT_HARD))
+    """What has to stay free lest pods are evicted; the kubelet's signals, as amounts or shares.
+    What is set takes the place of all defaults; with ``{}`` no pod is evicted."""
+
+    eviction_transition_seconds: float = Field(default=300.0, ge=0)
+    """How long a shortage still shows, and pods are refused, after it was seen last."""
+
+
+    @field_validator("system_reserved", "kube_reserved")
+    @classmethod
+    def _are_quantities(cls, reserved: dict[str, str]) -> dict[str, str]:
+        amounts_of(reserved)
+        return reserved
+
+    @field_validator("eviction_hard")
+    @classmethod
+    def _are_thresholds(cls, hard: dict[str, str]) -> dict[str, str]:
+        parse_thresholds(hard)
+        return hard

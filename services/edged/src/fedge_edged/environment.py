@@ -32,8 +32,10 @@ def expand(text: str, known: Mapping[str, str]) -> str:
 class Environment:
     """Computes environments; values come from the pod, its node and the node's objects."""
 
-    def __init__(self, objects: Objects) -> None:
+    def __init__(self, objects: Objects, *, node: Mapping[str, str] | None = None) -> None:
+        """Take the node's objects, and what of its resources pods may use, by name."""
         self._objects = objects
+        self.node = node or {}
 
     def of(self, pod: Pod, container: Container, facts: Mapping[str, str]) -> dict[str, str]:
         """Return the variables of ``container`` in order.
@@ -77,7 +79,7 @@ class Environment:
         if source.field_ref is not None:
             return field_value(pod, source.field_ref.field_path, facts)
         if (ref := source.resource_field_ref) is not None:
-            return resource_value(pod, ref, container)
+            return resource_value(pod, ref, container, node=self.node)
         for resource, key_ref in (
             ("configmaps", source.config_map_key_ref),
             ("secrets", source.secret_key_ref),
@@ -143,23 +145,38 @@ def _escape(value: str) -> str:
     return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
-def resource_value(pod: Pod, ref: ResourceReference, own: Container | None = None) -> str:
+def resource_value(
+    pod: Pod,
+    ref: ResourceReference,
+    own: Container | None = None,
+    *,
+    node: Mapping[str, str] | None = None,
+) -> str:
     """Return a container's request or limit in whole divisors, rounded up.
+
+    A container without a limit may use what the node has.
+    https://kubernetes.io/docs/concepts/workloads/pods/downward-api/#fallback-information-for-resource-limits
 
     Args:
         pod: the container's pod.
         ref: what is asked for, of the container that it names or else of ``own``.
         own: the container that asks; a volume belongs to none and has to name one.
+        node: what of its resources the node gives to pods.
 
     Raises:
         ConfigError: no such container.
     """
-    container = next((c for c in pod.spec.containers if c.name == ref.container_name), own)
+    container = pod.find_container(ref.container_name) if ref.container_name else own
     if container is None:
         raise ConfigError(f"container {ref.container_name} not found")
     kind, _, name = ref.resource.partition(".")
     resources = container.resources
+    values: Mapping[str, str | int | float]
     values = resources.limits if kind == "limits" else resources.requests
+    if name not in values and kind == "limits":
+        values = node or {}
+    elif name not in values:
+        values = resources.limits  # a request that is left out is the limit
     if name not in values:
         return "0"
     divisor = parse_quantity(ref.divisor) or parse_quantity(1)

@@ -4,6 +4,8 @@ https://kubernetes.io/docs/concepts/workloads/pods/pod-qos/
 https://kubernetes.io/docs/concepts/configuration/manage-resources-containers/#how-pods-with-resource-limits-are-run
 """
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
@@ -18,6 +20,21 @@ _MAX_SHARES = 262_144
 
 GUARANTEED_OOM_SCORE = -997
 BEST_EFFORT_OOM_SCORE = 1000
+
+
+_KIBI = 1024
+_BINARY_UNITS = ("B", "KB", "MB", "GB", "TB")
+HUGEPAGES = "hugepages-"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PodLimits:
+    """What all containers of a pod together may use; 0 is no limit. Microseconds and bytes."""
+
+    cpu_shares: int
+    cpu_quota: int
+    cpu_period: int
+    memory_bytes: int
 
 
 def qos_class(pod: Pod) -> str:
@@ -50,7 +67,64 @@ def resources_of(pod: Pod, container: Container, *, memory_bytes: int) -> Resour
         cpu_period=_CPU_PERIOD if cpu_limit else 0,
         memory_limit_bytes=int(_value(limits.get("memory", 0))),
         oom_score_adj=_oom_score(pod, container, memory_bytes),
+        hugepage_limits={
+            hugepage_size(name): int(_value(value))
+            for name, value in limits.items()
+            if name.startswith(HUGEPAGES)
+        },
     )
+
+
+def hugepage_size(resource: str) -> str:
+    """Return a page size as the kernel names it: ``2MB`` for ``hugepages-2Mi``."""
+    size = int(_value(resource.removeprefix(HUGEPAGES)))
+    unit = 0
+    while size >= _KIBI and size % _KIBI == 0:
+        size, unit = size // _KIBI, unit + 1
+    return f"{size}{_BINARY_UNITS[unit]}"
+
+
+def pod_total(pod: Pod, name: str, *, limits: bool = False) -> Decimal:
+    """Return how much of a resource a pod asks for, or is limited to, with its overhead.
+
+    Init containers run before the others and one after the other, sidecars beside them all.
+    https://kubernetes.io/docs/concepts/workloads/pods/init-containers/#resource-sharing-within-containers
+    https://kubernetes.io/docs/concepts/workloads/pods/sidecar-containers/#resource-sharing-within-containers
+    """
+
+    def of(container: Container) -> Decimal:
+        asked, most = container.resources.requests, container.resources.limits
+        if limits:
+            return _value(most.get(name, 0))
+        return _value(asked.get(name, most.get(name, 0)))
+
+    sidecars = peak = Decimal(0)
+    for container in pod.spec.init_containers:
+        if container.is_sidecar:
+            sidecars += of(container)
+            peak = max(peak, sidecars)
+        else:
+            peak = max(peak, sidecars + of(container))
+    running = sidecars + sum((of(each) for each in pod.spec.containers), Decimal(0))
+    return max(peak, running) + _value(pod.spec.overhead.get(name, 0))
+
+
+def pod_limits(pod: Pod) -> PodLimits:
+    """Return the limits of a whole pod: there is one if each container has one."""
+    containers = [*pod.spec.init_containers, *pod.spec.containers]
+    cpu = pod_total(pod, "cpu", limits=True) if _all_limit(containers, "cpu") else Decimal(0)
+    memory = pod_total(pod, "memory", limits=True) if _all_limit(containers, "memory") else 0
+    shares = int(pod_total(pod, "cpu") * 1024)
+    return PodLimits(
+        cpu_shares=max(_MIN_SHARES, min(_MAX_SHARES, shares)),
+        cpu_quota=max(_MIN_QUOTA, int(cpu * _CPU_PERIOD)) if cpu else 0,
+        cpu_period=_CPU_PERIOD,
+        memory_bytes=int(memory),
+    )
+
+
+def _all_limit(containers: Iterable[Container], name: str) -> bool:
+    return all(name in each.resources.limits for each in containers)
 
 
 def _oom_score(pod: Pod, container: Container, memory_bytes: int) -> int:

@@ -6,6 +6,7 @@ loaded, so that a gateway that was switched on has its pods back at once, with t
 
 import asyncio
 import contextlib
+import os
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -16,7 +17,9 @@ from fedge_cri import Runtime, RuntimeFaultError
 from fedge_edged import node_status
 from fedge_edged.actions import NodeActions
 from fedge_edged.amounts import amounts_of
+from fedge_edged.cgroups import Cgroups
 from fedge_edged.context import Tools
+from fedge_edged.dns import Names
 from fedge_edged.environment import Environment
 from fedge_edged.images import Images
 from fedge_edged.incarnation import next_incarnation
@@ -27,7 +30,7 @@ from fedge_edged.pressure import Pressure, parse_thresholds
 from fedge_edged.reporting import Reporting
 from fedge_edged.runtimes import load_runtime
 from fedge_edged.settings import EdgedSettings
-from fedge_edged.specs import Specs
+from fedge_edged.specs import Places, Specs
 from fedge_edged.verdicts import Records
 from fedge_edged.volumes import Volumes
 from fedge_objects import Change, JsonObject, NodeName, ObjectKey
@@ -72,12 +75,24 @@ class _Edged:
             thresholds=thresholds,
             max_pods=settings.max_pods,
         )
+        memory_bytes = memory_of_node()
+        usable = {"cpu": str(os.cpu_count() or 1), "memory": str(memory_bytes)}
+        pods_dir = edge.data_dir / "pods"
         self.specs = Specs(
-            environment=Environment(objects),
-            log_dir=settings.pod_log_dir,
-            pods_dir=edge.data_dir / "pods",
-            cgroup_parent=settings.cgroup_parent,
-            memory_bytes=memory_of_node(),
+            environment=Environment(objects, node=usable),
+            places=Places(
+                logs=settings.pod_log_dir,
+                pods=pods_dir,
+                memory=settings.run_dir,
+                seccomp=settings.seccomp_profile_dir,
+            ),
+            cgroups=Cgroups(settings.cgroup_parent),
+            memory_bytes=memory_bytes,
+            names=Names(
+                cluster_dns=settings.cluster_dns,
+                cluster_domain=settings.cluster_domain,
+                resolver=settings.resolv_conf,
+            ),
         )
         self.images = Images(
             runtime=runtime, objects=objects, reporter=self.reporting, clock=self.clock
@@ -85,13 +100,13 @@ class _Edged:
         tools = Tools(
             runtime=runtime,
             specs=self.specs,
-            volumes=Volumes(objects, disk=edge.data_dir / "pods", memory=settings.run_dir),
+            volumes=Volumes(objects, disk=pods_dir, memory=settings.run_dir, node=usable),
             images=self.images,
             reporter=self.reporting,
             clock=self.clock,
             starts=asyncio.Semaphore(settings.max_parallel_starts),
             actions=NodeActions(runtime),
-            records=Records(edge.data_dir / "pods"),
+            records=Records(pods_dir),
             host_ip=self.local.address,
         )
         self.pods = NodePods(

@@ -31,6 +31,19 @@ class EdgedSettings(ServiceSettings):
     run_dir: Path = Path("/run/fedge/edged")
     """Folder in memory (tmpfs) for secrets and memory volumes; gone after a reboot."""
 
+    seccomp_profile_dir: Path = Path("/var/lib/kubelet/seccomp")
+    """Folder of the seccomp profiles that pods may name (``localhostProfile``)."""
+
+    cluster_dns: list[str] = Field(default_factory=list)
+    """Addresses of the cluster's DNS, if one runs at this edge; else ``ClusterFirst`` pods use the
+    node's resolver."""
+
+    cluster_domain: str = "cluster.local"
+    """Domain of the cluster's services, for the full host names and searches of pods."""
+
+    resolv_conf: Path = Path("/etc/resolv.conf")
+    """The resolver settings of the node that pods get."""
+
     max_parallel_starts: int = Field(default=4, ge=1)
     """How many pods are started side by side. More does not make a small gateway faster: the
     runtime slows down, and each single pod waits longer."""
@@ -41,8 +54,6 @@ class EdgedSettings(ServiceSettings):
     report_seconds: float = Field(default=300.0, gt=0)
     """How often the node's status is reported though nothing changed."""
 
-    edge: EdgeSettings = Field(default_factory=EdgeSettings)
-    """What the services of one edge share."""
     max_pods: int = Field(default=DEFAULT_MAX_PODS, ge=1)
     """How many pods the node runs at most."""
 
@@ -59,6 +70,8 @@ class EdgedSettings(ServiceSettings):
     eviction_transition_seconds: float = Field(default=300.0, ge=0)
     """How long a shortage still shows, and pods are refused, after it was seen last."""
 
+    edge: EdgeSettings = Field(default_factory=EdgeSettings)
+    """What the services of one edge share."""
 
     @field_validator("system_reserved", "kube_reserved")
     @classmethod

@@ -6,20 +6,34 @@ Labels and annotations are the kubelet's, so that tools which know its container
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import structlog
-
-from fedge_cri import ContainerSpec, Dns, Mount, PortMapping, SandboxSpec, Security
+from fedge_cri import (
+    ContainerSpec,
+    Mount,
+    MountPropagation,
+    PortMapping,
+    Profile,
+    ProfileKind,
+    SandboxSpec,
+)
+from fedge_edged.cgroups import Cgroups
+from fedge_edged.dns import Names
 from fedge_edged.environment import Environment, expand
 from fedge_edged.errors import ConfigError
+from fedge_edged.etc_hosts import CONTAINER_PATH, hosts_text, write_hosts
 from fedge_edged.limits import resources_of
-from fedge_edged.pods import Container, Pod
+from fedge_edged.pods import Container, Pod, Volume, VolumeMount
+from fedge_edged.security import container_security, supplemental_groups
 from fedge_edged.volumes import mount_source
 
-log = structlog.stdlib.get_logger("fedge.edged")
-
-_CGROUPS = Path("/sys/fs/cgroup")
+_PROPAGATIONS = {
+    "": MountPropagation.PRIVATE,
+    "None": MountPropagation.PRIVATE,
+    "HostToContainer": MountPropagation.HOST_TO_CONTAINER,
+    "Bidirectional": MountPropagation.BIDIRECTIONAL,
+}
 
 POD_NAME = "io.kubernetes.pod.name"
 POD_NAMESPACE = "io.kubernetes.pod.namespace"
@@ -29,6 +43,23 @@ HASH = "io.kubernetes.container.hash"
 RESTARTS = "io.kubernetes.container.restartCount"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Places:
+    """Folders of the node.
+
+    Attributes:
+        logs: of the containers' logs.
+        pods: of what is kept for each pod, by uid.
+        memory: the same in memory.
+        seccomp: of the node's own seccomp profiles.
+    """
+
+    logs: Path
+    pods: Path
+    memory: Path
+    seccomp: Path = Path("/var/lib/kubelet/seccomp")
+
+
 class Specs:
     """Translates; what is the same for all pods of a node is given once."""
 
@@ -36,49 +67,40 @@ class Specs:
         self,
         *,
         environment: Environment,
-        log_dir: Path,
-        pods_dir: Path,
-        cgroup_parent: str,
+        places: Places,
+        cgroups: Cgroups,
         memory_bytes: int,
+        names: Names | None = None,
     ) -> None:
         self._environment = environment
-        self._log_dir = log_dir
-        self._pods_dir = pods_dir
-        self._cgroup_parent = cgroup_parent
+        self._places = places
         self._memory_bytes = memory_bytes
+        self._names = names or Names()
+        self.cgroups = cgroups
 
     def log_folder(self, namespace: str, name: str, uid: str) -> Path:
         """Return the folder of a pod's logs."""
-        return self._log_dir / f"{namespace}_{name}_{uid}"
+        return self._places.logs / f"{namespace}_{name}_{uid}"
 
     def termination_log(self, pod: Pod, container: Container, attempt: int) -> Path:
         """Return the file that a container sees at its ``terminationMessagePath``."""
-        folder = self._pods_dir / pod.metadata.uid / "containers" / container.name
+        folder = self._places.pods / pod.metadata.uid / "containers" / container.name
         return folder / f"{attempt}.message"
 
-    def remove_cgroup(self, uid: str) -> None:
-        """Remove the cgroups of a pod that is gone; the runtime leaves the pod's own behind."""
-        if not self._cgroup_parent:
-            return
-        for root in (_CGROUPS, *_CGROUPS.glob("*/")):
-            cgroup = root / self._cgroup_parent.strip("/") / f"pod{uid}"
-            if not cgroup.is_dir():
-                continue
-            try:
-                cgroup.rmdir()
-            except OSError as exc:
-                log.info("cgroup_stays", cgroup=str(cgroup), reason=str(exc))
-
     def sandbox(self, pod: Pod, attempt: int) -> SandboxSpec:
-        """Return the sandbox that the pod wants."""
+        """Return the sandbox that the pod wants.
+
+        Raises:
+            ConfigError: the pod contradicts itself.
+        """
         meta, spec = pod.metadata, pod.spec
-        parent = f"{self._cgroup_parent}/pod{meta.uid}" if self._cgroup_parent else ""
+        security = spec.security_context
         return SandboxSpec(
             name=meta.name,
             namespace=meta.namespace,
             uid=meta.uid,
             attempt=attempt,
-            hostname="" if spec.host_network else (spec.hostname or meta.name)[:63].rstrip("-."),
+            hostname=self._names.hostname(pod),
             log_directory=str(self.log_folder(meta.namespace, meta.name, meta.uid)),
             labels={
                 **meta.labels,
@@ -87,7 +109,7 @@ class Specs:
                 POD_UID: meta.uid,
             },
             annotations=meta.annotations,
-            dns=_dns(pod),
+            dns=self._names.dns(pod),
             ports=[
                 PortMapping(
                     container_port=port.container_port,
@@ -95,18 +117,24 @@ class Specs:
                     protocol=port.protocol,
                     host_ip=port.host_ip,
                 )
-                for container in spec.containers
+                for container in pod.all_containers
                 for port in container.ports
                 if port.host_port and not spec.host_network
             ],
-            cgroup_parent=parent,
+            cgroup_parent=self.cgroups.path_of(pod),
             host_network=spec.host_network,
             host_pid=spec.host_pid,
             host_ipc=spec.host_ipc,
             share_process_namespace=spec.share_process_namespace,
-            privileged=any(c.security_context.privileged for c in spec.containers),
-            sysctls={each["name"]: each.get("value", "") for each in spec.security_context.sysctls},
+            privileged=any(c.security_context.privileged for c in pod.all_containers),
+            sysctls={
+                each["name"].replace("/", "."): each.get("value", "") for each in security.sysctls
+            },
             runtime_handler=spec.runtime_class_name,
+            run_as_user=security.run_as_user,
+            run_as_group=security.run_as_group,
+            supplemental_groups=supplemental_groups(pod),
+            seccomp=Profile(kind=ProfileKind.RUNTIME_DEFAULT),
         )
 
     def container(
@@ -126,17 +154,10 @@ class Specs:
             MountError: a volume cannot be mounted as asked.
         """
         env = self._environment.of(pod, container, facts)
-        mounts = []
-        for mount in container.volume_mounts:
-            if mount.name not in volumes:
-                raise ConfigError(f'volume "{mount.name}" is not in the pod')
-            mounts.append(
-                Mount(
-                    container_path=expand(mount.mount_path, env),
-                    host_path=str(mount_source(volumes[mount.name], mount)),
-                    readonly=mount.read_only,
-                )
-            )
+        mounts = [
+            self._mount(pod, container, mount, volumes, env) for mount in container.volume_mounts
+        ]
+        mounts += self._hosts_mounts(pod, facts.get("status.podIP", ""), mounts)
         mounts += self._termination_mounts(pod, container, attempt, mounts)
         meta = pod.metadata
         return ContainerSpec(
@@ -160,8 +181,50 @@ class Specs:
             stdin_once=container.stdin_once,
             tty=container.tty,
             resources=resources_of(pod, container, memory_bytes=self._memory_bytes),
-            security=_security(pod, container),
+            security=container_security(pod, container, seccomp_dir=self._places.seccomp),
         )
+
+    def _mount(
+        self,
+        pod: Pod,
+        container: Container,
+        mount: VolumeMount,
+        volumes: Mapping[str, Path],
+        env: Mapping[str, str],
+    ) -> Mount:
+        if mount.name not in volumes:
+            raise ConfigError(f'volume "{mount.name}" is not in the pod')
+        if mount.recursive_read_only == "Enabled":
+            raise ConfigError(
+                f'mount "{mount.mount_path}": this node has no recursive read-only mounts'
+            )
+        propagation = _PROPAGATIONS[mount.mount_propagation]
+        privileged = container.security_context.privileged
+        if propagation is MountPropagation.BIDIRECTIONAL and not privileged:
+            raise ConfigError(
+                f'mount "{mount.mount_path}": Bidirectional mount propagation is available only '
+                "to privileged containers"
+            )
+        sub_path = None
+        if mount.sub_path_expr:
+            sub_path = expand(mount.sub_path_expr, env)
+            if "$(" in sub_path:
+                raise ConfigError(f'missing value for subPathExpr "{mount.sub_path_expr}"')
+        volume = next(each for each in pod.spec.volumes if each.name == mount.name)
+        return Mount(
+            container_path=expand(mount.mount_path, env),
+            host_path=str(mount_source(volumes[mount.name], mount, sub_path=sub_path)),
+            # what the node writes, and writes anew, is nobody else's to write
+            readonly=mount.read_only or _is_written_by_node(volume),
+            propagation=propagation,
+        )
+
+    def _hosts_mounts(self, pod: Pod, ip: str, others: Sequence[Mount]) -> list[Mount]:
+        if any(each.container_path == CONTAINER_PATH for each in others):
+            return []
+        path = self._places.memory / pod.metadata.uid / "etc-hosts"
+        write_hosts(path, hosts_text(pod, ip, self._names))
+        return [Mount(container_path=CONTAINER_PATH, host_path=str(path))]
 
     def _termination_mounts(
         self, pod: Pod, container: Container, attempt: int, others: Sequence[Mount]
@@ -195,35 +258,6 @@ def spec_hash(container: Container) -> str:
     return hashlib.sha256(wanted.encode()).hexdigest()[:16]
 
 
-def _dns(pod: Pod) -> Dns | None:
-    """Return the pod's resolver settings; None for the node's.
-
-    There is no cluster DNS at the edge by itself: ``ClusterFirst`` falls back to ``Default``, as
-    the kubelet does where none is configured.
-    https://kubernetes.io/docs/concepts/services-networking/dns-pod-service/#pod-s-dns-policy
-    """
-    config = pod.spec.dns_config
-    if pod.spec.dns_policy != "None" or config is None:
-        return None
-    return Dns(
-        servers=config.nameservers,
-        searches=config.searches,
-        options=[
-            each.name if each.value is None else f"{each.name}:{each.value}"
-            for each in config.options
-        ],
-    )
-
-
-def _security(pod: Pod, container: Container) -> Security:
-    own, shared = container.security_context, pod.spec.security_context
-    return Security(
-        privileged=own.privileged,
-        readonly_rootfs=own.read_only_root_filesystem,
-        no_new_privileges=own.allow_privilege_escalation is False and not own.privileged,
-        run_as_user=shared.run_as_user if own.run_as_user is None else own.run_as_user,
-        run_as_group=shared.run_as_group if own.run_as_group is None else own.run_as_group,
-        supplemental_groups=shared.supplemental_groups,
-        add_capabilities=own.capabilities.add,
-        drop_capabilities=own.capabilities.drop,
-    )
+def _is_written_by_node(volume: Volume) -> bool:
+    sources = (volume.config_map, volume.secret, volume.downward_api, volume.projected)
+    return any(each is not None for each in sources)

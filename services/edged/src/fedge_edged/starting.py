@@ -139,10 +139,11 @@ class Starting:
         newest = observed.newest_sandbox
         if newest is not None and newest.is_ready:
             return tools.specs.sandbox(pod, newest.attempt)
-        spec = tools.specs.sandbox(pod, newest.attempt + 1 if newest else 0)
         try:
+            spec = tools.specs.sandbox(pod, newest.attempt + 1 if newest else 0)
+            await asyncio.to_thread(tools.specs.cgroups.prepare, pod)
             sandbox_id = await tools.runtime.run_sandbox(spec)
-        except RuntimeFaultError as exc:
+        except (ConfigError, RuntimeFaultError) as exc:
             context.event(
                 "Warning", "FailedCreatePodSandBox", "", f"Failed to create pod sandbox: {exc}"
             )

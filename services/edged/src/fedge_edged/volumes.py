@@ -8,6 +8,7 @@ Nothing is written that is there already. Secrets lie in memory only.
 
 import base64
 import hashlib
+import os
 import shutil
 import stat
 from collections.abc import Iterable, Mapping
@@ -17,9 +18,11 @@ import structlog
 
 from fedge_edged.environment import field_value, resource_value
 from fedge_edged.errors import ConfigError, MountError
+from fedge_edged.limits import pod_limits
 from fedge_edged.pods import (
     ConfigMapSource,
     DownwardSource,
+    EmptyDirSource,
     HostPathSource,
     KeyToPath,
     Pod,
@@ -29,7 +32,8 @@ from fedge_edged.pods import (
     VolumeMount,
 )
 from fedge_edged.ports import Objects
-from fedge_objects import JsonObject, ObjectKey
+from fedge_edged.tmpfs import mount_tmpfs, unmount_below
+from fedge_objects import JsonObject, ObjectKey, parse_quantity
 
 log = structlog.stdlib.get_logger("fedge.edged")
 
@@ -40,9 +44,24 @@ _File = tuple[bytes, int]
 class Volumes:
     """Makes and removes the volumes of pods."""
 
-    def __init__(self, objects: Objects, *, disk: Path, memory: Path) -> None:
-        """Take the objects of the node, and the folders for what lies on disk and in memory."""
+    def __init__(
+        self,
+        objects: Objects,
+        *,
+        disk: Path,
+        memory: Path,
+        node: Mapping[str, str] | None = None,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            objects: of the node.
+            disk: folder of what lies on disk.
+            memory: the same in memory.
+            node: what of its resources the node gives to pods.
+        """
         self._objects = objects
+        self._node = node or {}
         self._disk = disk
         self._memory = memory
 
@@ -55,20 +74,39 @@ class Volumes:
         return {volume.name: self._prepare(pod, volume, facts) for volume in pod.spec.volumes}
 
     def remove(self, uid: str) -> None:
-        """Remove all that lies here for a pod that is gone."""
+        """Remove all that lies here for a pod that is gone.
+
+        Raises:
+            OSError: something is still mounted there, so that nothing was removed.
+        """
         for root in (self._disk, self._memory):
-            shutil.rmtree(root / uid, ignore_errors=True)
+            if (root / uid).exists():
+                unmount_below(root / uid)
+                shutil.rmtree(root / uid, ignore_errors=True)
+
+    def over_limit(self, pod: Pod) -> str | None:
+        """Return what to tell if a folder on disk has outgrown its ``sizeLimit``.
+
+        https://kubernetes.io/docs/concepts/storage/volumes/#emptydir
+        """
+        for volume in pod.spec.volumes:
+            source = volume.empty_dir
+            if source is None or source.size_limit is None or source.medium == "Memory":
+                continue
+            path = self._folder(pod, "empty-dir", volume.name, in_memory=False)
+            if _disk_usage(path) > parse_quantity(source.size_limit):
+                return (
+                    f'Usage of EmptyDir volume "{volume.name}" exceeds the limit '
+                    f'"{source.size_limit}". '
+                )
+        return None
 
     def _prepare(self, pod: Pod, volume: Volume, facts: Mapping[str, str]) -> Path:
         try:
             if volume.host_path is not None:
                 return _host_path(volume.name, volume.host_path)
             if volume.empty_dir is not None:
-                in_memory = volume.empty_dir.medium == "Memory"
-                path = self._folder(pod, "empty-dir", volume.name, in_memory=in_memory)
-                path.mkdir(parents=True, exist_ok=True)
-                path.chmod(0o777)
-                return path
+                return self._empty_dir(pod, volume.name, volume.empty_dir)
             files = self._files(pod, volume, facts)
         except ConfigError as exc:
             raise MountError(
@@ -76,7 +114,25 @@ class Volumes:
             ) from exc
         secret = volume.secret is not None or volume.projected is not None
         path = self._folder(pod, "files", volume.name, in_memory=secret)
-        write_atomically(path, files)
+        write_atomically(path, files, group=pod.spec.security_context.fs_group)
+        return path
+
+    def _empty_dir(self, pod: Pod, name: str, source: EmptyDirSource) -> Path:
+        in_memory = source.medium == "Memory"
+        if source.medium not in {"", "Memory"}:
+            raise MountError(
+                f'MountVolume.SetUp failed for volume "{name}" : emptyDir of the medium '
+                f'"{source.medium}" is not supported by this node'
+            )
+        path = self._folder(pod, "empty-dir", name, in_memory=in_memory)
+        if in_memory:
+            mount_tmpfs(path, size_bytes=_tmpfs_bytes(pod, source))
+        path.mkdir(parents=True, exist_ok=True)
+        path.chmod(0o777)
+        group = pod.spec.security_context.fs_group
+        if group is not None:
+            os.chown(path, -1, group)
+            path.chmod(0o2777)
         return path
 
     def _folder(self, pod: Pod, kind: str, name: str, *, in_memory: bool) -> Path:
@@ -103,7 +159,7 @@ class Volumes:
             elif source.secret is not None:
                 files |= self._secret(pod, source.secret, mode)
             elif source.downward_api is not None:
-                files |= _downward(pod, source.downward_api, mode, facts)
+                files |= _downward(pod, source.downward_api, mode, facts, self._node)
             elif source.service_account_token is None:
                 # a token is not made yet: the pod's first event says so
                 raise MountError(
@@ -132,24 +188,38 @@ class Volumes:
         return obj or {}
 
 
-def mount_source(path: Path, mount: VolumeMount) -> Path:
+def mount_source(path: Path, mount: VolumeMount, *, sub_path: str | None = None) -> Path:
     """Return what of a volume a container mounts.
 
+    https://kubernetes.io/docs/concepts/storage/volumes/#using-subpath
+
+    Args:
+        path: the volume.
+        mount: where it is mounted.
+        sub_path: replaces the mount's own.
+
     Raises:
-        MountError: the sub-path leaves the volume.
+        MountError: the sub-path leaves the volume, be it over a link.
     """
-    if not mount.sub_path:
+    sub = mount.sub_path if sub_path is None else sub_path
+    if not sub:
         return path
-    target = (path / mount.sub_path).resolve()
-    if not target.is_relative_to(path.resolve()):
-        raise MountError(f'subPath "{mount.sub_path}" of volume "{mount.name}" leaves the volume')
+    target = (path / sub).resolve()
+    if Path(sub).is_absolute() or not target.is_relative_to(path.resolve()):
+        raise MountError(f'subPath "{sub}" of volume "{mount.name}" leaves the volume')
     if not target.exists():
-        target.mkdir(parents=True)
+        target.mkdir(parents=True, mode=0o750)
+        target.chmod(target.parent.stat().st_mode & 0o7777)
     return target
 
 
-def write_atomically(folder: Path, files: Mapping[str, _File]) -> bool:
+def write_atomically(folder: Path, files: Mapping[str, _File], *, group: int | None = None) -> bool:
     """Make ``folder`` hold exactly ``files``, changing all at once.
+
+    Args:
+        folder: made if it is not there.
+        files: content and mode by path.
+        group: owns the files and may read them.
 
     Returns:
         Whether anything was written.
@@ -161,7 +231,7 @@ def write_atomically(folder: Path, files: Mapping[str, _File]) -> bool:
     data = folder / "..data"
     is_new = not data.is_symlink() or str(data.readlink()) != version
     if is_new:
-        _write_files(folder / version, files)
+        _write_files(folder / version, files, group)
         _link(folder, "..data", version)
     tops = {Path(name).parts[0] for name in files}
     for top in tops:
@@ -178,14 +248,16 @@ def write_atomically(folder: Path, files: Mapping[str, _File]) -> bool:
     return is_new
 
 
-def _write_files(folder: Path, files: Mapping[str, _File]) -> None:
+def _write_files(folder: Path, files: Mapping[str, _File], group: int | None) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for name, (content, mode) in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-        path.chmod(mode)
+        path.chmod(mode if group is None else mode | 0o440)
+        if group is not None:
+            os.chown(path, -1, group)
 
 
 def _link(folder: Path, name: str, target: str) -> None:
@@ -218,7 +290,11 @@ def _select(
 
 
 def _downward(
-    pod: Pod, source: DownwardSource, mode: int | None, facts: Mapping[str, str]
+    pod: Pod,
+    source: DownwardSource,
+    mode: int | None,
+    facts: Mapping[str, str],
+    node: Mapping[str, str],
 ) -> dict[str, _File]:
     default = source.default_mode if mode is None else mode
     files: dict[str, _File] = {}
@@ -226,11 +302,31 @@ def _downward(
         if item.field_ref is not None:
             text = field_value(pod, item.field_ref.field_path, facts)
         elif item.resource_field_ref is not None:
-            text = resource_value(pod, item.resource_field_ref)
+            text = resource_value(pod, item.resource_field_ref, node=node)
         else:
             raise ConfigError(f'item "{item.path}" names no field')
         files[_inside(item.path)] = (text.encode(), default if item.mode is None else item.mode)
     return files
+
+
+def _tmpfs_bytes(pod: Pod, source: EmptyDirSource) -> int | None:
+    """Return the size of a folder in memory: its limit, or that of the pod if it is less."""
+    sizes = [pod_limits(pod).memory_bytes]
+    if source.size_limit is not None:
+        sizes.append(int(parse_quantity(source.size_limit)))
+    return min((each for each in sizes if each), default=None)
+
+
+def _disk_usage(folder: Path) -> int:
+    """Return how many bytes a folder takes on disk."""
+    total = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            try:
+                total += (Path(parent) / name).lstat().st_blocks * 512
+            except FileNotFoundError:
+                continue  # the pod goes on working there
+    return total
 
 
 def _inside(path: str) -> str:
@@ -256,6 +352,10 @@ def _host_path(name: str, source: HostPathSource) -> Path:
     if source.type == "DirectoryOrCreate":
         path.mkdir(parents=True, exist_ok=True)
     elif source.type == "FileOrCreate":
+        if not path.parent.is_dir():
+            raise MountError(
+                f'MountVolume.SetUp failed for volume "{name}" : {path.parent} is not a directory'
+            )
         path.touch(exist_ok=True)
     elif source.type in checks and not (path.exists() and checks[source.type](path.stat().st_mode)):
         raise MountError(

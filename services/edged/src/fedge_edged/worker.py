@@ -385,7 +385,7 @@ class PodWorker:
             await runtime.stop_sandbox(sandbox_id)
             await runtime.remove_sandbox(sandbox_id)
         await asyncio.to_thread(self._tools.volumes.remove, self.uid)
-        await asyncio.to_thread(self._tools.specs.remove_cgroup, self.uid)
+        await asyncio.to_thread(self._tools.specs.cgroups.remove, self.uid)
         if pod is not None:
             meta = pod.metadata
             logs = self._tools.specs.log_folder(meta.namespace, meta.name, meta.uid)

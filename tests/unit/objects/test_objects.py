@@ -47,6 +47,7 @@ def test_text_that_is_no_version_is_refused(text: str) -> None:
         ("2", Decimal(2)),
         ("500m", Decimal("0.5")),
         ("64Mi", Decimal(64 * 1024**2)),
+        ("512Ki", Decimal(512 * 1024)),
         ("1k", Decimal(1000)),
         ("1e3", Decimal(1000)),
         ("2E", Decimal(2 * 10**18)),

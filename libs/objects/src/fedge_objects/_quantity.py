@@ -33,7 +33,7 @@ def parse_quantity(text: str | float) -> Decimal:
     """
     if isinstance(text, int | float):
         return Decimal(str(text))
-    number = text.rstrip("numkMGTPEi")
+    number = text.rstrip("numkKMGTPEi")
     suffix = text[len(number) :]
     if suffix == "E" and number.endswith(("e", "E")):
         number, suffix = text, ""

@@ -294,6 +294,23 @@ class TestPressure:
         assert on(self.LOW_BOTH, critical) is None
 
 
+class TestSecurity:
+    """What the node must not give."""
+
+    def test_unsafe_kernel_parameters(self) -> None:
+        sysctls = [{"name": "kernel.msgmax", "value": "65536"}]
+        assert on(NODE, pod(securityContext={"sysctls": sysctls})) == Refusal(
+            "SysctlForbidden", 'forbidden sysctl: "kernel.msgmax" not allowlisted'
+        )
+
+    def test_apparmor_where_the_kernel_has_none(self) -> None:
+        asking = pod(securityContext={"appArmorProfile": {"type": "RuntimeDefault"}})
+        refusal = on(NODE, asking)
+        assert refusal is not None
+        assert refusal.reason == "AppArmor"
+        assert on(replace(NODE, has_apparmor=True), asking) is None
+
+
 def test_nothing_is_taken_while_the_node_shuts_down() -> None:
     assert on(replace(NODE, is_shutting_down=True), pod()) == Refusal(
         "NodeShutdown", "Pod was rejected as the node is shutting down."

@@ -15,6 +15,7 @@ from fedge_edged.amounts import Amounts, pod_requests, total
 from fedge_edged.importance import is_critical, is_static
 from fedge_edged.limits import qos_class
 from fedge_edged.pods import Pod
+from fedge_edged.security import refusal as security_refusal
 from fedge_edged.selectors import matches, tolerates, untolerated
 from fedge_edged.verdicts import Verdict
 from fedge_objects import JsonObject
@@ -36,6 +37,7 @@ class NodeView:
         allocatable: what is for pods.
         pressures: its conditions of shortage that hold.
         is_shutting_down: whether it is about to go down.
+        has_apparmor: whether the kernel has AppArmor.
     """
 
     name: str
@@ -44,6 +46,7 @@ class NodeView:
     allocatable: Amounts = field(default_factory=dict)
     pressures: Sequence[str] = ()
     is_shutting_down: bool = False
+    has_apparmor: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,11 @@ def _pressure(pod: Pod, node: NodeView, _active: Collection[Pod]) -> Refusal | N
     ):
         return None
     return Refusal("Evicted", f"The node had condition: [{' '.join(node.pressures)}]. ")
+
+
+def _security(pod: Pod, node: NodeView, _active: Collection[Pod]) -> Refusal | None:
+    refused = security_refusal(pod, apparmor=node.has_apparmor)
+    return Refusal(refused.reason, refused.message) if refused is not None else None
 
 
 def _system(pod: Pod, node: NodeView, _active: Collection[Pod]) -> Refusal | None:
@@ -190,6 +198,7 @@ def _shutdown(_pod: Pod, node: NodeView, _active: Collection[Pod]) -> Refusal | 
 
 CHECKS: tuple[Check, ...] = (
     _pressure,
+    _security,
     _system,
     _enough,
     _affinity,

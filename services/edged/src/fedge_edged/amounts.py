@@ -7,8 +7,10 @@ https://kubernetes.io/docs/concepts/configuration/manage-resources-containers/
 
 import math
 from collections.abc import Iterable, Mapping
+from decimal import Decimal
 
-from fedge_edged.pods import Container, Pod
+from fedge_edged.limits import pod_total
+from fedge_edged.pods import Pod
 from fedge_objects import parse_quantity
 
 Amounts = Mapping[str, int]
@@ -25,7 +27,10 @@ def amount(resource: str, quantity: str | float) -> int:
     Raises:
         ValueError: it is no quantity.
     """
-    value = parse_quantity(quantity)
+    return _whole(resource, parse_quantity(quantity))
+
+
+def _whole(resource: str, value: Decimal) -> int:
     return math.ceil(value * 1000 if resource == "cpu" else value)
 
 
@@ -47,32 +52,12 @@ def total(amounts: Iterable[Amounts]) -> dict[str, int]:
     return found
 
 
-def requests_of(container: Container) -> dict[str, int]:
-    """Return what a container asks for; where it only sets a limit, that."""
-    resources = container.resources
-    return amounts_of({**resources.limits, **resources.requests})
-
-
 def pod_requests(pod: Pod) -> dict[str, int]:
-    """Return what a pod needs at its worst moment, its overhead included.
-
-    An init container runs beside the sidecars that come before it, the containers proper run
-    beside all sidecars: the greater of the two counts, resource by resource.
-    https://kubernetes.io/docs/concepts/workloads/pods/sidecar-containers/#resource-sharing-within-containers
-    """
-    sidecars: dict[str, int] = {}
-    worst: dict[str, int] = {}
-    for container in pod.spec.init_containers:
-        asked = total([sidecars, requests_of(container)])
-        if container.is_sidecar:
-            sidecars = asked
-        worst = _greater(worst, asked)
-    mains = total([sidecars, *map(requests_of, pod.spec.containers)])
-    return total([_greater(worst, mains), amounts_of(pod.spec.overhead)])
-
-
-def _greater(one: Amounts, other: Amounts) -> dict[str, int]:
-    return {name: max(one.get(name, 0), other.get(name, 0)) for name in one.keys() | other.keys()}
+    """Return what a pod needs at its worst moment, its overhead included."""
+    asked: set[str] = {*pod.spec.overhead}
+    for container in (*pod.spec.init_containers, *pod.spec.containers):
+        asked |= container.resources.requests.keys() | container.resources.limits.keys()
+    return {name: _whole(name, pod_total(pod, name)) for name in asked}
 
 
 def as_quantity(resource: str, value: int) -> str:

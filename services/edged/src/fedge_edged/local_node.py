@@ -13,6 +13,8 @@ from fedge_edged.ports import Objects
 from fedge_edged.pressure import Pressure, Threshold
 from fedge_objects import JsonObject, NodeName, ObjectKey
 
+_APPARMOR = Path("/sys/module/apparmor/parameters/enabled")
+
 
 @dataclass(slots=True, kw_only=True)
 class LocalNode:
@@ -65,6 +67,7 @@ class LocalNode:
             allocatable=self.allocatable(),
             pressures=self.pressure.conditions,
             is_shutting_down=self.is_shutting_down,
+            has_apparmor=_has_apparmor(),
         )
 
     def status(
@@ -89,3 +92,10 @@ class LocalNode:
             is_shutting_down=self.is_shutting_down,
         )
         return node_status.status_of(seen, now=now, previous=previous)
+
+
+def _has_apparmor() -> bool:
+    try:
+        return _APPARMOR.read_text().startswith("Y")
+    except OSError:  # the kernel was made without it
+        return False

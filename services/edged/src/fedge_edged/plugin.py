@@ -6,7 +6,6 @@ loaded, so that a gateway that was switched on has its pods back at once, with t
 
 import asyncio
 import contextlib
-import os
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -16,7 +15,7 @@ import structlog
 from fedge_cri import Runtime, RuntimeFaultError
 from fedge_edged import node_status
 from fedge_edged.actions import NodeActions
-from fedge_edged.amounts import amounts_of
+from fedge_edged.amounts import amounts_of, as_quantities
 from fedge_edged.cgroups import Cgroups
 from fedge_edged.context import Tools
 from fedge_edged.dns import Names
@@ -76,7 +75,7 @@ class _Edged:
             max_pods=settings.max_pods,
         )
         memory_bytes = memory_of_node()
-        usable = {"cpu": str(os.cpu_count() or 1), "memory": str(memory_bytes)}
+        usable = as_quantities(self.local.allocatable())
         pods_dir = edge.data_dir / "pods"
         self.specs = Specs(
             environment=Environment(objects, node=usable),

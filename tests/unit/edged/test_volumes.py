@@ -1,7 +1,9 @@
 """Volumes: changed all at once, written only when different, never left by a path."""
 
+import os
+import shutil
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ from fedge_edged.node_pods import NodeObjects
 from fedge_edged.pods import VolumeMount
 from fedge_edged.volumes import Volumes, mount_source, write_atomically
 from tests.unit.edged.kit import change, config_map, objects, pod, secret
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="root alone mounts and gives away")
 
 
 def files(texts: Mapping[str, str], mode: int = 0o644) -> dict[str, tuple[bytes, int]]:
@@ -123,8 +127,10 @@ class TestVolumes:
         )
 
     @pytest.fixture
-    def volumes(self, held: NodeObjects, tmp_path: Path) -> Volumes:
-        return Volumes(held, disk=tmp_path / "disk", memory=tmp_path / "memory")
+    def volumes(self, held: NodeObjects, tmp_path: Path) -> Iterator[Volumes]:
+        volumes = Volumes(held, disk=tmp_path / "disk", memory=tmp_path / "memory")
+        yield volumes
+        volumes.remove("uid-a")
 
     @pytest.fixture
     def prepare(self, volumes: Volumes) -> Prepare:
@@ -230,7 +236,51 @@ class TestVolumes:
         assert prepare(emptyDir={}) == path
         assert (path / "written").read_text() == "x"
         assert path.is_relative_to(tmp_path / "disk")
-        assert prepare(emptyDir={"medium": "Memory"}).is_relative_to(tmp_path / "memory")
+
+    @needs_root
+    def test_folder_in_memory_is_a_file_system_of_its_size(
+        self, prepare: Prepare, volumes: Volumes, tmp_path: Path
+    ) -> None:
+        source = {"medium": "Memory", "sizeLimit": "1Mi"}
+        path = prepare(emptyDir=source)
+        (path / "written").write_text("x")
+        assert path.is_mount()
+        assert path.is_relative_to(tmp_path / "memory")
+        usage = shutil.disk_usage(path)
+        assert usage.total == 1024**2
+        assert prepare(emptyDir=source) == path
+        assert (path / "written").read_text() == "x"
+        volumes.remove("uid-a")
+        assert not path.is_mount()
+        assert not path.exists()
+
+    def test_folder_of_an_unknown_medium_is_refused(self, prepare: Prepare) -> None:
+        with pytest.raises(MountError, match="HugePages"):
+            prepare(emptyDir={"medium": "HugePages"})
+
+    @needs_root
+    def test_files_belong_to_the_group_of_the_pod(self, volumes: Volumes) -> None:
+        made = pod(
+            securityContext={"fsGroup": 4321},
+            volumes=[
+                {"name": "s", "secret": {"secretName": "s", "defaultMode": 0o400}},
+                {"name": "e", "emptyDir": {}},
+            ],
+        )
+        paths = volumes.prepare(made, {})
+        secret = (paths["s"] / "p").stat()
+        assert (secret.st_gid, secret.st_mode & 0o777) == (4321, 0o440)
+        folder = paths["e"].stat()
+        assert (folder.st_gid, folder.st_mode & 0o7777) == (4321, 0o2777)
+
+    def test_folder_that_outgrows_its_limit_is_told(self, volumes: Volumes) -> None:
+        made = pod(volumes=[{"name": "v", "emptyDir": {"sizeLimit": "64Ki"}}])
+        path = volumes.prepare(made, {})["v"]
+        (path / "small").write_bytes(b"x" * 1000)
+        assert volumes.over_limit(made) is None
+        (path / "large").write_bytes(b"x" * 100_000)
+        text = volumes.over_limit(made)
+        assert text == 'Usage of EmptyDir volume "v" exceeds the limit "64Ki". '
 
     def test_nothing_of_a_pod_that_is_gone_stays(
         self, prepare: Prepare, volumes: Volumes, tmp_path: Path

@@ -341,6 +341,7 @@ class EmptyDirSource(_View, frozen=True):
 
     medium: str = ""
     size_limit: str | int | float | None = None
+    mode: int | None = None
 
 
 class HostPathSource(_View, frozen=True):

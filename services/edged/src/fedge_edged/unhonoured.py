@@ -37,6 +37,8 @@ UNHONOURED = {
     "container": frozenset({"volumeDevices", "restartPolicyRules"}),
     "container security": frozenset({"seLinuxOptions", "windowsOptions"}),
     "lifecycle": frozenset({"stopSignal"}),
+    "mount": frozenset({"bindMountOptions"}),
+    "token": frozenset({"user"}),
 }
 """Fields that edged does not act on, by where they are."""
 
@@ -53,6 +55,8 @@ def unhonoured(pod: Pod) -> Iterator[str]:
     for volume in spec.get("volumes") or ():
         path = f"spec.volumes{{{volume['name']}}}"
         for source in (volume.get("projected") or {}).get("sources") or ():
+            token = source.get("serviceAccountToken") or {}
+            yield from _set(token, "token", f"{path}.serviceAccountToken")
             for name in ("serviceAccountToken", "clusterTrustBundle", "podCertificate"):
                 if source.get(name):
                     yield f"{path}.{name}"
@@ -66,6 +70,8 @@ def _of_container(container: Mapping[str, Any], path: str) -> Iterator[str]:
     security = container.get("securityContext") or {}
     yield from _set(security, "container security", f"{path}.securityContext")
     yield from _set(container.get("lifecycle") or {}, "lifecycle", f"{path}.lifecycle")
+    for mount in container.get("volumeMounts") or ():
+        yield from _set(mount, "mount", f"{path}.volumeMounts{{{mount['name']}}}")
     resources = container.get("resources") or {}
     if resources.get("claims"):
         yield f"{path}.resources.claims"

@@ -128,11 +128,12 @@ class Volumes:
         if in_memory:
             mount_tmpfs(path, size_bytes=_tmpfs_bytes(pod, source))
         path.mkdir(parents=True, exist_ok=True)
-        path.chmod(0o777)
+        mode = 0o777 if source.mode is None else source.mode
+        path.chmod(mode)
         group = pod.spec.security_context.fs_group
         if group is not None:
             os.chown(path, -1, group)
-            path.chmod(0o2777)
+            path.chmod(mode | 0o2070)
         return path
 
     def _folder(self, pod: Pod, kind: str, name: str, *, in_memory: bool) -> Path:

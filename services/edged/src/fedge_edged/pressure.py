@@ -151,6 +151,10 @@ class Pressure:
         )
         return before != self._conditions
 
+    def is_short(self, signal: Signal, observations: Observations) -> bool:
+        """Whether there is too little of something, by newer observations."""
+        return any(each.signal is signal for each in shortages(self._thresholds, observations))
+
 
 def shortages(thresholds: Iterable[Threshold], observations: Observations) -> tuple[Shortage, ...]:
     """Return the thresholds that are met, memory first."""

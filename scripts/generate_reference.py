@@ -7,6 +7,7 @@ the code says. Run it again after a setting, a command or a description changed:
 """
 
 import inspect
+import json
 import re
 import sys
 from collections.abc import Iterable, Iterator
@@ -17,7 +18,6 @@ import typer
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
 
 from fedge_cli.app import app
 from fedge_service import EdgeSettings, ServiceSettings, find_services, load_plugins
@@ -94,9 +94,11 @@ def _settings(kind: type[ServiceSettings]) -> Iterator[tuple[str, str, str]]:
 
 
 def _default(field: FieldInfo) -> str:
-    value = field.get_default(call_default_factory=False)
-    if value is PydanticUndefined:
+    if field.is_required():
         return "required"
+    value = field.get_default(call_default_factory=True, validated_data={})
+    if isinstance(value, list | dict):
+        value = json.dumps(value) if value else ""
     if value is None:
         return "none"
     if isinstance(value, SecretStr):

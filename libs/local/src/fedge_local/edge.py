@@ -81,6 +81,8 @@ class Edge:
                 "FEDGE_EDGED_CRI_SOCKET": str(SOCKET),
                 "FEDGE_EDGED_CGROUP_PARENT": self.host.cgroup_parent,
                 "FEDGE_EDGED_POD_LOG_DIR": str(folder / "pod-logs"),
+                # a developer's disk may be nearly full, and that is not the edge's concern
+                "FEDGE_EDGED_EVICTION_HARD": '{"memory.available": "100Mi"}',
                 "FEDGE_TWIN_MQTT_URL": f"mqtt://{account}@127.0.0.1:{MQTT_PORT}",
                 **settings,
             },

@@ -45,7 +45,7 @@ class Evictor:
         tools: Tools,
         pressure: Pressure,
         observe: Observe,
-        free_images: FreeImages,
+        free_images: FreeImages | None,
         pods_dir: Path,
         changed: Callable[[], None],
     ) -> None:
@@ -56,7 +56,8 @@ class Evictor:
             tools: what all of them share.
             pressure: what the node is short of; kept up to date here.
             observe: tells what is left.
-            free_images: removes images that nobody uses, at least as many bytes as it is told.
+            free_images: removes images that nobody uses, at least as many bytes as it is told;
+                None: they are left alone.
             pods_dir: where the pods' volumes on disk lie, each in a folder called by its uid.
             changed: called when the node's conditions have changed.
         """
@@ -132,7 +133,9 @@ class Evictor:
         removed = 0
         for worker in self._workers():
             removed += await _remove_ended(self._tools.runtime, worker)
-        freed = await self._free_images(shortage.threshold - shortage.available)
+        freed = 0
+        if self._free_images is not None:
+            freed = await self._free_images(shortage.threshold - shortage.available)
         log.info("disk_cleared", containers=removed, image_bytes=freed)
 
     async def _usages(self, signal: Signal) -> list[Usage]:

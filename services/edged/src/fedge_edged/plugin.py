@@ -20,6 +20,7 @@ from fedge_edged.cgroups import Cgroups
 from fedge_edged.context import Tools
 from fedge_edged.dns import Names
 from fedge_edged.environment import Environment
+from fedge_edged.evictor import Evictor, observing
 from fedge_edged.images import Images
 from fedge_edged.incarnation import next_incarnation
 from fedge_edged.limits import memory_of_node
@@ -110,6 +111,15 @@ class _Edged:
         )
         self.pods = NodePods(
             tools=tools, objects=objects, tasks=tasks, look_at_node=self.local.view
+        )
+        self.evictor = Evictor(
+            workers=lambda: self.pods.workers,
+            tools=tools,
+            pressure=self.local.pressure,
+            observe=observing(runtime, edge.data_dir),
+            free_images=None,
+            pods_dir=pods_dir,
+            changed=self._report_node_now.set,
         )
 
     async def read_store(self) -> None:
@@ -214,6 +224,7 @@ async def run(settings: EdgedSettings, ready: Ready) -> None:
             name="follow runtime",
         )
         tasks.create_task(edged.report_node(), name="report node")
+        tasks.create_task(edged.evictor.run(), name="evict pods")
         tasks.create_task(_serve_broker(edged, ready), name="serve broker")
 
 

@@ -44,6 +44,9 @@ _LOOK_SECONDS = 0.05
 Predicate = Callable[[dict[str, Any]], bool]
 
 
+_LAST_WORDS = "/dev/termination-log"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunningContainer:
     """A container as the edge's own runtime has it.
@@ -53,7 +56,7 @@ class RunningContainer:
         image: what it runs.
         args: its command line.
         env: its environment, without the host name of its sandbox.
-        mounts: what it sees, where.
+        mounts: what it sees, where; but the file for its last words, which each attempt has anew.
     """
 
     id: str
@@ -229,7 +232,7 @@ class Story:
                 sorted(
                     (each["destination"], each["source"])
                     for each in mounts
-                    if "/sandboxes/" not in each["source"]
+                    if "/sandboxes/" not in each["source"] and each["destination"] != _LAST_WORDS
                 )
             ),
         )

@@ -8,9 +8,11 @@ import structlog
 from fedge_cri import RuntimeFaultError
 from fedge_edged.admission import NodeView, Refusal, admit
 from fedge_edged.context import Tools
+from fedge_edged.importance import MIRROR, SOURCE
 from fedge_edged.pods import Pod, read_pod
 from fedge_edged.specs import POD_NAME, POD_NAMESPACE
 from fedge_edged.unhonoured import unhonoured
+from fedge_edged.verdicts import Record
 from fedge_edged.worker import PodWorker
 from fedge_objects import Change, JsonObject, ObjectKey, Version, references
 
@@ -62,6 +64,9 @@ class NodePods:
         self._look_at_node = look_at_node
         self._workers: dict[str, PodWorker] = {}
         self._uids: dict[ObjectKey, str] = {}
+        self._statics: set[ObjectKey] = set()
+        self.statics_are_known = False
+        """Whether a pod from a file that is not held has no file any more."""
         self._relisting = asyncio.Lock()
         self._in_runtime: frozenset[str] | None = None
 
@@ -85,7 +90,8 @@ class NodePods:
         if not self._objects.put(change):
             return
         if change.key.resource == "pods":
-            self._apply_pod(change)
+            if change.key not in self._statics:
+                self._apply_pod(change.key, _of_api(change.object))
             return
         for worker in self._workers.values():
             if worker.pod is not None and change.key in references(worker.pod.raw):
@@ -166,17 +172,38 @@ class NodePods:
                 continue
             labels = sandbox.labels
             key = ObjectKey("pods", labels.get(POD_NAMESPACE, ""), labels[POD_NAME])
-            if await is_known(key):
+            is_static = sandbox.annotations.get(SOURCE) == "file"
+            if self.statics_are_known if is_static else await is_known(key):
                 log.warning("pod_orphaned", pod=str(key), uid=sandbox.uid)
                 self._worker(sandbox.uid).want(None)
             else:
                 # nothing says that it was deleted; the cloud will tell what it is
                 log.warning("pod_unknown", pod=str(key), uid=sandbox.uid)
 
-    def _apply_pod(self, change: Change) -> None:
-        key = change.key
+    def take_static(self, key: ObjectKey, obj: JsonObject) -> None:
+        """Take a pod from a file of the node; what the cloud says of that name counts no more.
+
+        What an earlier edged decided about it does not stand: nobody else would start it again.
+        """
+        uid = obj["metadata"]["uid"]
+        record = self._tools.records.read(uid)
+        if record.verdict is not None and uid not in self._workers:
+            self._tools.records.write(uid, Record(started_at=record.started_at))
+        self._statics.add(key)
+        self._apply_pod(key, obj)
+
+    def drop_static(self, key: ObjectKey) -> None:
+        """End a pod whose file is gone."""
+        self._apply_pod(key, None)
+        self._statics.discard(key)
+
+    def has(self, uid: str) -> bool:
+        """Whether anything of a pod is, or may be, on the node."""
+        return uid in self._workers
+
+    def _apply_pod(self, key: ObjectKey, obj: JsonObject | None) -> None:
         try:
-            pod = read_pod(change.object) if change.object is not None else None
+            pod = read_pod(obj) if obj is not None else None
         except ValueError as exc:
             log.warning("pod_unreadable", pod=str(key), reason=str(exc))
             return
@@ -259,3 +286,18 @@ class NodePods:
         worker = self._workers.get(uid)
         if worker is not None and worker.is_gone and worker.is_over:
             del self._workers[uid]
+
+
+def _of_api(obj: JsonObject | None) -> JsonObject | None:
+    """Return a pod of the API: it cannot pass itself off as one from a file of the node.
+
+    The image that another kubelet gave of its own pods (a mirror pod) is none to run.
+    """
+    metadata = (obj or {}).get("metadata") or {}
+    annotations = metadata.get("annotations") or {}
+    if obj is None or MIRROR in annotations:
+        return None
+    if SOURCE not in annotations:
+        return obj
+    kept = {name: value for name, value in annotations.items() if name != SOURCE}
+    return {**obj, "metadata": {**metadata, "annotations": kept}}

@@ -133,6 +133,18 @@ class _Edged:
         except FileNotFoundError:
             log.info("store_not_there_yet", path=str(self.store_path))
 
+    async def read_static_pods(self, tasks: asyncio.TaskGroup) -> None:
+        """Take the pods of the node's own files, and follow these."""
+        folder = self.settings.static_pod_dir
+        if folder is None:
+            self.pods.statics_are_known = True  # there are none
+            return
+        from fedge_edged.static_pods import StaticPods  # noqa: PLC0415 - few nodes have any
+
+        statics = StaticPods(folder, node=self.node, pods=self.pods)
+        await statics.scan()
+        tasks.create_task(statics.run(), name="static pods")
+
     async def is_known(self, key: ObjectKey) -> bool:
         """Whether the store says anything of an object, be it that it is gone."""
         try:
@@ -217,6 +229,7 @@ async def run(settings: EdgedSettings, ready: Ready) -> None:
         edged = _Edged(settings, runtime, tasks)
         await _answering(edged.pods.look_at_runtime)
         await edged.read_store()
+        await edged.read_static_pods(tasks)
         tasks.create_task(
             edged.pods.follow_runtime(
                 relist_seconds=settings.relist_seconds, is_known=edged.is_known

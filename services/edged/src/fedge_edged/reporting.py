@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from fedge_edged.importance import is_static
 from fedge_edged.pods import Pod
 from fedge_edged.ports import Clock
 from fedge_edged.timestamps import from_seconds
@@ -46,7 +47,9 @@ class Reporting:
         self.events_dropped = 0
 
     def pod_status(self, pod: Pod, status: JsonObject, *, finished: bool) -> None:
-        """See ``fedge_edged.ports.Reporter``."""
+        """See ``fedge_edged.ports.Reporter``; of pods from files the API has none to tell of."""
+        if is_static(pod):
+            return
         self._put(pod.key, {"uid": pod.metadata.uid, "status": status, "finished": finished})
 
     def node_status(self, status: JsonObject, labels: Mapping[str, str]) -> None:

@@ -70,6 +70,9 @@ class EdgedSettings(ServiceSettings):
     eviction_transition_seconds: float = Field(default=300.0, ge=0)
     """How long a shortage still shows, and pods are refused, after it was seen last."""
 
+    static_pod_dir: Path | None = None
+    """Folder of manifests of pods that the node runs of its own accord; none if not set."""
+
     edge: EdgeSettings = Field(default_factory=EdgeSettings)
     """What the services of one edge share."""
 

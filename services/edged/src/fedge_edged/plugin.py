@@ -6,6 +6,7 @@ loaded, so that a gateway that was switched on has its pods back at once, with t
 
 import asyncio
 import contextlib
+import signal
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -133,6 +134,26 @@ class _Edged:
         except FileNotFoundError:
             log.info("store_not_there_yet", path=str(self.store_path))
 
+    def follow_shutdown(self, tasks: asyncio.TaskGroup) -> None:
+        """End the pods when the machine is about to go down, if that is wanted."""
+        settings = self.settings
+        if not settings.shutdown_grace_seconds:
+            return
+        from fedge_edged.shutdown import Shutdown  # noqa: PLC0415 - few nodes are set up for it
+
+        shutdown = Shutdown(
+            workers=lambda: self.pods.workers,
+            begun=self._shutdown_begun,
+            seconds=settings.shutdown_grace_seconds,
+            critical_seconds=settings.shutdown_grace_critical_seconds,
+        )
+        asyncio.get_running_loop().add_signal_handler(signal.SIGPWR, shutdown.ask)
+        tasks.create_task(shutdown.run(), name="shutdown")
+
+    def _shutdown_begun(self) -> None:
+        self.local.is_shutting_down = True
+        self._report_node_now.set()
+
     async def read_static_pods(self, tasks: asyncio.TaskGroup) -> None:
         """Take the pods of the node's own files, and follow these."""
         folder = self.settings.static_pod_dir
@@ -230,6 +251,7 @@ async def run(settings: EdgedSettings, ready: Ready) -> None:
         await _answering(edged.pods.look_at_runtime)
         await edged.read_store()
         await edged.read_static_pods(tasks)
+        edged.follow_shutdown(tasks)
         tasks.create_task(
             edged.pods.follow_runtime(
                 relist_seconds=settings.relist_seconds, is_known=edged.is_known

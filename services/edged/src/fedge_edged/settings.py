@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from fedge_edged.amounts import amounts_of
@@ -70,6 +70,14 @@ class EdgedSettings(ServiceSettings):
     eviction_transition_seconds: float = Field(default=300.0, ge=0)
     """How long a shortage still shows, and pods are refused, after it was seen last."""
 
+    shutdown_grace_seconds: float = Field(default=0.0, ge=0)
+    """How long the pods may take to end when SIGPWR says that the machine goes down; 0 leaves them
+    running. Pods that are ended so have failed: unless they come from files, only the cloud brings
+    others in their place."""
+
+    shutdown_grace_critical_seconds: float = Field(default=0.0, ge=0)
+    """The part of it that is kept for critical pods, which end last."""
+
     static_pod_dir: Path | None = None
     """Folder of manifests of pods that the node runs of its own accord; none if not set."""
 
@@ -81,6 +89,13 @@ class EdgedSettings(ServiceSettings):
     def _are_quantities(cls, reserved: dict[str, str]) -> dict[str, str]:
         amounts_of(reserved)
         return reserved
+
+    @field_validator("shutdown_grace_critical_seconds")
+    @classmethod
+    def _is_part_of_it(cls, critical: float, info: ValidationInfo) -> float:
+        if critical > info.data.get("shutdown_grace_seconds", 0.0):
+            raise ValueError("is more than shutdown_grace_seconds, of which it is a part")
+        return critical
 
     @field_validator("eviction_hard")
     @classmethod

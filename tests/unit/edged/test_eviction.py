@@ -1,12 +1,14 @@
 """Who goes when the node runs short of something, in virtual time."""
 
 import asyncio
+import errno
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import looptime
 import pytest
+from structlog.testing import capture_logs
 
 from fedge_cri import ContainerStats, UnavailableError
 from fedge_edged.eviction import Usage, over_storage_limit, rank, shortage_message
@@ -21,6 +23,7 @@ from fedge_edged.pressure import (
     Signal,
     parse_thresholds,
 )
+from fedge_edged.verdicts import Record, Records
 from fedge_objects import JsonObject
 from tests.unit.edged.kit import container_object, phase, pod, pod_object
 from tests.unit.edged.node import Node
@@ -292,6 +295,44 @@ class TestOnTheNode:
         assert len(node.runtime.containers) == 1
         assert len(node.runtime.running("main")) == 1
         assert node.ears.newest()["containerStatuses"][0]["restartCount"] == 1
+
+    async def test_what_an_evicted_pod_wrote_is_removed(self, node: Node, machine: Machine) -> None:
+        await running(node, "a", volumes=[{"name": "work", "emptyDir": {}}])
+        [folder] = (node.folder / "disk" / "uid-a").glob("**/work")
+        (folder / "file").write_bytes(b"x" * 100_000)
+        machine.disk = 4
+        await node.shows(lambda: ended(node) == ["a"])
+        assert not folder.exists()
+        await looks(2)
+        assert not node.runtime.containers
+        machine.disk = 50
+        await node.restart()
+        await looks(12)
+        assert node.ears.newest("a")["reason"] == "Evicted"
+        assert not node.runtime.running("main")
+
+    async def test_a_disk_that_takes_nothing_does_not_keep_a_pod_from_being_ended(
+        self, node: Node, machine: Machine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        write, tries = Records.write, []
+
+        def full(records: Records, uid: str, record: Record) -> None:
+            tries.append(uid)
+            if len(tries) == 1:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            write(records, uid, record)
+
+        monkeypatch.setattr(Records, "write", full)
+        await running(node, "a")
+        machine.disk = 4
+        with capture_logs() as logs:
+            await node.shows(lambda: ended(node) == ["a"])
+        told = [each for each in logs if each["event"] == "verdict_not_kept"]
+        assert told[0]["reason"] == "[Errno 28] No space left on device"
+        machine.disk = 50
+        await node.restart()
+        await looks(2)
+        assert not node.runtime.running("main")
 
     async def test_an_empty_dir_that_outgrows_its_limit_ends_its_pod(
         self, node: Node, machine: Machine

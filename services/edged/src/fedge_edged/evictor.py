@@ -243,11 +243,16 @@ def _of(stats: ContainerStats, resource: str) -> int:
 
 
 async def _remove_ended(runtime: Runtime, worker: PodWorker) -> int:
-    """Remove the ended containers of a pod, but the newest of each name: it counts the restarts."""
+    """Remove the ended containers of a pod.
+
+    The newest of each name stays, for it counts the restarts; of a pod that was ended for good
+    nothing does.
+    """
     removed = 0
     observed = worker.observed
+    kept = 0 if worker.verdict is not None and not observed.running() else 1
     for name in {each.name for each in observed.containers.values()}:
-        for old in observed.attempts_of(name)[1:]:
+        for old in observed.attempts_of(name)[kept:]:
             if old.state is not ContainerState.EXITED:
                 continue
             try:

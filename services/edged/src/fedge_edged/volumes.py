@@ -37,6 +37,7 @@ from fedge_objects import JsonObject, ObjectKey, parse_quantity
 
 log = structlog.stdlib.get_logger("fedge.edged")
 
+_VOLUMES = "volumes"
 _File = tuple[bytes, int]
 """Content and mode."""
 
@@ -83,6 +84,18 @@ class Volumes:
             if (root / uid).exists():
                 unmount_below(root / uid)
                 shutil.rmtree(root / uid, ignore_errors=True)
+
+    def clear(self, uid: str) -> None:
+        """Remove the volumes of a pod that has ended, and nothing else that is kept of it.
+
+        Raises:
+            OSError: something is still mounted there, so that nothing was removed.
+        """
+        for root in (self._disk, self._memory):
+            folder = root / uid / _VOLUMES
+            if folder.exists():
+                unmount_below(folder)
+                shutil.rmtree(folder, ignore_errors=True)
 
     def over_limit(self, pod: Pod) -> str | None:
         """Return what to tell if a folder on disk has outgrown its ``sizeLimit``.
@@ -138,7 +151,7 @@ class Volumes:
 
     def _folder(self, pod: Pod, kind: str, name: str, *, in_memory: bool) -> Path:
         root = self._memory if in_memory else self._disk
-        return root / pod.metadata.uid / "volumes" / kind / name
+        return root / pod.metadata.uid / _VOLUMES / kind / name
 
     def _files(self, pod: Pod, volume: Volume, facts: Mapping[str, str]) -> dict[str, _File]:
         if volume.projected is not None:

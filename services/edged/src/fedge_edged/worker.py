@@ -211,7 +211,7 @@ class PodWorker:
             log.info("runtime_differs", pod=self._context.name, reason=str(exc))
             self._context.must_look = True
             return self._retry_in()
-        except (WaitError, RuntimeFaultError) as exc:
+        except (WaitError, RuntimeFaultError, OSError) as exc:
             log.warning("pod_waits", pod=self._context.name, reason=str(exc))
             self._say_safely()
             return self._retry_in()
@@ -300,17 +300,34 @@ class PodWorker:
         return (record.started_at or 0.0) + deadline - self._now()
 
     async def _conclude(self, verdict: Verdict) -> None:
-        """End the pod; first of all, keep why."""
-        record = self._record or Record()
-        if record.verdict is None and not (self.pod is not None and self.pod.has_ended):
-            self._record = Record(verdict=verdict, started_at=record.started_at)
-            await asyncio.to_thread(self._tools.records.write, self.uid, self._record)
-            log.info("pod_concluded", pod=self._context.name, reason=verdict.reason)
+        """End the pod; first of all, keep why.
+
+        A disk that is full must not keep what fills it from being ended: then why is kept after.
+        """
+        kept = await self._keep(verdict)
         self._probing.stop()
         self._context.waiting.clear()
         await self._stopping.stop_all(grace_seconds=self._verdict_grace_seconds)
         await self._stopping.stop_sandboxes()
         self._say()
+        await asyncio.to_thread(self._tools.volumes.clear, self.uid)
+        if not kept:
+            await self._keep(verdict)
+
+    async def _keep(self, verdict: Verdict) -> bool:
+        """Keep a verdict, unless the cloud does already; return whether that went well."""
+        record = self._record or Record()
+        if record.verdict is not None or (self.pod is not None and self.pod.has_ended):
+            return True
+        record = Record(verdict=verdict, started_at=record.started_at)
+        try:
+            await asyncio.to_thread(self._tools.records.write, self.uid, record)
+        except OSError as exc:
+            log.warning("verdict_not_kept", pod=self._context.name, reason=str(exc))
+            return False
+        self._record = record
+        log.info("pod_concluded", pod=self._context.name, reason=verdict.reason)
+        return True
 
     async def _bring_up(self, pod: Pod) -> float | None:
         adopted = self._status is None

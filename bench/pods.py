@@ -3,7 +3,13 @@
 The floor is what the Container Runtime Interface takes by itself on the same edge in the same run:
 RunPodSandbox, CreateContainer, StartContainer, one pod at a time and twenty at once. Ours is the
 time from the pod's creation at the Kubernetes API to Running seen at the API by a watch, through
-controller, hub, both brokers, meta and edged and back. Rounds of both alternate.
+controller, hub, both brokers, meta and edged and back. Rounds of both alternate. Deletion likewise:
+StopContainer, StopPodSandbox and RemovePodSandbox of as many pods at once, against DELETE at the
+API until the objects are gone.
+
+Then a full node: what the process of the edge's services (meta, edged and twin) uses of the
+processor and of memory while nothing changes, and, by the runtime's own clock, how long after its
+death a container runs again.
 
 The last part takes the edge's power with the cloud cut off and measures, from the start of the
 edge's services, until the runtime runs ten pods again.
@@ -12,14 +18,17 @@ Run it with ``make bench-pods``.
 """
 
 import asyncio
+import os
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 from bench.reporting import p50, tell
-from fedge_cri import ContainerSpec, ContainerState, RuntimeFaultError, SandboxSpec
+from fedge_cri import Container, ContainerSpec, ContainerState, RuntimeFaultError, SandboxSpec
 from fedge_cri.client import CriRuntime
 from fedge_kube import NODES, PODS, KubeClient
 from fedge_local.stack import EdgeControl, Stack
@@ -28,12 +37,19 @@ from fedge_objects import JsonObject
 ONE_ROUNDS = 15
 BURST_ROUNDS = 3
 BURST_PODS = 20
+DELETE_ROUNDS = 3
+DELETE_PODS = 35
+FULL_PODS = 110
+SETTLE_SECONDS = 10.0
+IDLE_SECONDS = 60.0
+RESTARTS = 15
 RESTORED_PODS = 10
 WARM_UP_ROUNDS = 2
 IMAGE = "fedge.local/hello:demo"
 EDGE = "edge-1"
 NAMESPACE = "default"
-DEADLINE_SECONDS = 60.0
+DEADLINE_SECONDS = 120.0
+GRACE_SECONDS = 1
 
 
 def say(text: str) -> None:
@@ -49,6 +65,7 @@ class Raw:
         self._logs = logs
         self._cgroup_parent = cgroup_parent
         self._number = 0
+        self._containers: dict[str, str] = {}
 
     async def start(self) -> str:
         """Start one pod with the three calls; return its sandbox."""
@@ -67,10 +84,13 @@ class Raw:
         sandbox_id = await self._runtime.run_sandbox(sandbox)
         container_id = await self._runtime.create_container(sandbox_id, container, sandbox)
         await self._runtime.start_container(container_id)
+        self._containers[sandbox_id] = container_id
         return sandbox_id
 
     async def remove(self, sandbox_id: str) -> None:
         """Remove a pod."""
+        container_id = self._containers.pop(sandbox_id)
+        await self._runtime.stop_container(container_id, grace_seconds=GRACE_SECONDS)
         await self._runtime.stop_sandbox(sandbox_id)
         await self._runtime.remove_sandbox(sandbox_id)
 
@@ -81,6 +101,13 @@ class Raw:
         took = time.perf_counter() - began
         await asyncio.gather(*map(self.remove, made))
         return took
+
+    async def measure_delete(self, pods: int) -> float:
+        """Return the seconds that the removal of ``pods`` pods at once takes."""
+        made = await asyncio.gather(*(self.start() for _ in range(pods)))
+        began = time.perf_counter()
+        await asyncio.gather(*map(self.remove, made))
+        return time.perf_counter() - began
 
 
 class Ours:
@@ -120,7 +147,7 @@ class Ours:
                 "metadata": {"name": name, "namespace": NAMESPACE},
                 "spec": {
                     "nodeName": EDGE,
-                    "terminationGracePeriodSeconds": 1,
+                    "terminationGracePeriodSeconds": GRACE_SECONDS,
                     "containers": [{"name": "main", "image": IMAGE}],
                 },
             },
@@ -150,10 +177,90 @@ class Ours:
         await self.remove(names)
         return took
 
+    async def measure_delete(self, pods: int) -> float:
+        """Return the seconds from the deletion of ``pods`` pods at once until all are gone."""
+        names, _ = await self.start(pods)
+        began = time.perf_counter()
+        await self.remove(names)
+        return time.perf_counter() - began
+
 
 def is_running(pod: JsonObject | None) -> bool:
     """Whether the API holds that the pod runs."""
     return pod is not None and (pod.get("status") or {}).get("phase") == "Running"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Full:
+    """A node with as many pods as it takes.
+
+    Attributes:
+        idle_cpu_percent: of one core, while nothing changes.
+        rss_mb: of the process of the edge's services.
+        restarts: seconds from the death of a container to its next start, first restarts only.
+    """
+
+    idle_cpu_percent: float
+    rss_mb: float
+    restarts: Sequence[float]
+
+
+async def measure_full(edge: EdgeControl, ours: Ours, runtime: CriRuntime) -> Full:
+    """Fill the node and see what it costs."""
+    names: list[str] = []
+    while len(names) < FULL_PODS:
+        more, _ = await ours.start(min(FULL_PODS - len(names), DELETE_PODS))
+        names += more
+    process = edge.parts.services.process
+    if process is None:
+        raise RuntimeError("the edge's services do not run")
+    await asyncio.sleep(SETTLE_SECONDS)
+    before = cpu_seconds(process.pid)
+    await asyncio.sleep(IDLE_SECONDS)
+    cpu = (cpu_seconds(process.pid) - before) / IDLE_SECONDS * 100
+    say(f"full: {cpu:.2f} % of a core, {rss_mb(process.pid):.1f} MB")
+    took = [await measure_restart(edge, runtime, name) for name in names[:RESTARTS]]
+    memory = rss_mb(process.pid)
+    await ours.remove(names)
+    return Full(idle_cpu_percent=cpu, rss_mb=memory, restarts=took)
+
+
+async def measure_restart(edge: EdgeControl, runtime: CriRuntime, pod: str) -> float:
+    """Kill a pod's container; return the seconds between its end and its next start."""
+
+    async def attempts() -> list[Container]:
+        found = [
+            each
+            for each in await runtime.list_containers()
+            if each.labels.get("io.kubernetes.pod.name") == pod
+        ]
+        return sorted(found, key=lambda each: each.attempt)
+
+    [first] = await attempts()
+    await edge.parts.containerd.ctr("tasks", "kill", "-s", "9", first.id)
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        newest = first
+        while newest.id == first.id or newest.state is not ContainerState.RUNNING:
+            await asyncio.sleep(0.05)
+            newest = (await attempts())[-1]
+    ended = await runtime.container_status(first.id)
+    again = await runtime.container_status(newest.id)
+    return (again.started_at - ended.finished_at) / 1e9
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the processor time that a process has used.
+
+    https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html
+    """
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def rss_mb(pid: int) -> float:
+    """Return the resident memory of a process."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 async def measure_restore(edge: EdgeControl, ours: Ours) -> float:
@@ -236,20 +343,31 @@ async def main() -> None:
                 raw_burst.append(await raw.measure(BURST_PODS))
                 our_burst.append(await ours.measure(BURST_PODS))
                 say(f"burst {number}: raw {raw_burst[-1]:.2f} s, ours {our_burst[-1]:.2f} s")
+            raw_delete, our_delete = [], []
+            for number in range(DELETE_ROUNDS):
+                raw_delete.append(await raw.measure_delete(DELETE_PODS))
+                our_delete.append(await ours.measure_delete(DELETE_PODS))
+                say(f"delete {number}: raw {raw_delete[-1]:.2f} s, ours {our_delete[-1]:.2f} s")
+            full = await measure_full(edge, ours, runtime)
             restore = await measure_restore(edge, ours)
             following.cancel()
             await asyncio.gather(following, return_exceptions=True)
-    best_raw, best_ours = sorted(raw_burst), sorted(our_burst)
-    middle = BURST_ROUNDS // 2
     tell(
         "pods",
         {
             "one_ratio": round(p50(our_one) / p50(raw_one), 2),
-            "burst_ratio": round(best_ours[middle] / best_raw[middle], 2),
+            "burst_ratio": round(median(our_burst) / median(raw_burst), 2),
+            "delete_ratio": round(median(our_delete) / median(raw_delete), 2),
             "one_p50_ms": p50(our_one),
-            "burst_s": round(best_ours[middle], 2),
+            "burst_s": round(median(our_burst), 2),
+            "idle_cpu_percent": round(full.idle_cpu_percent, 2),
+            "rss_mb": round(full.rss_mb, 1),
+            "restart_ms": p50(full.restarts),
+            "worst_restart_ms": round(max(full.restarts) * 1000, 1),
             "raw_one_p50_ms": p50(raw_one),
-            "raw_burst_s": round(best_raw[middle], 2),
+            "raw_burst_s": round(median(raw_burst), 2),
+            "delete_s": round(median(our_delete), 2),
+            "raw_delete_s": round(median(raw_delete), 2),
             "offline_restore_10_pods_s": round(restore, 2),
         },
     )

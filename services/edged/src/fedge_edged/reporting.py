@@ -1,7 +1,8 @@
 """What edged says, until the broker has it.
 
 Statuses: the newest per object waits, whatever happened in between. Events: all wait, up to a
-bound; repeats are counted up in one event, as Kubernetes does.
+bound; repeats are counted up in one event, as Kubernetes does. Statuses go first: a pod that starts
+or ends is told at once, and the events of many pods wait until all of those are told.
 """
 
 import asyncio
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
 
 log = structlog.stdlib.get_logger("fedge.edged")
 
+QUIET_SECONDS = 0.5
+"""How long no status was told when events go."""
+MOST_EVENT_SECONDS = 5.0
+"""How long events wait at most."""
 MAX_EVENTS = 1000
 MAX_REPEATED = 4096
 
@@ -43,7 +48,9 @@ class Reporting:
         self._statuses: OrderedDict[ObjectKey, JsonObject] = OrderedDict()
         self._events: OrderedDict[str, JsonObject] = OrderedDict()
         self._repeated: OrderedDict[str, JsonObject] = OrderedDict()
-        self._news = asyncio.Event()
+        self._has_statuses = asyncio.Event()
+        self._has_events = asyncio.Event()
+        self._told_at = 0.0
         self.events_dropped = 0
 
     def pod_status(self, pod: Pod, status: JsonObject, *, finished: bool) -> None:
@@ -101,15 +108,38 @@ class Reporting:
         while len(self._events) > MAX_EVENTS:
             self._events.popitem(last=False)
             self.events_dropped += 1
-        self._news.set()
+        self._has_events.set()
 
     async def run(self, fabric: "Fabric") -> None:
         """Publish what waits until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._tell_statuses(fabric), name="tell statuses")
+            tasks.create_task(self._tell_events(fabric), name="tell events")
+
+    async def _tell_statuses(self, fabric: "Fabric") -> None:
         while True:
-            await self._news.wait()
-            self._news.clear()
-            while self._statuses or self._events:
-                await self._publish_some(fabric)
+            await self._has_statuses.wait()
+            self._has_statuses.clear()
+            while self._statuses:
+                statuses, self._statuses = self._statuses, OrderedDict()
+                async with asyncio.TaskGroup() as tasks:
+                    for key, data in statuses.items():
+                        tasks.create_task(self._publish_status(fabric, key, data))
+
+    async def _tell_events(self, fabric: "Fabric") -> None:
+        now = asyncio.get_running_loop().time
+        while True:
+            await self._has_events.wait()
+            self._has_events.clear()
+            deadline = now() + MOST_EVENT_SECONDS
+            wait = QUIET_SECONDS
+            while wait > 0:
+                await asyncio.sleep(wait)
+                wait = min(self._told_at + QUIET_SECONDS, deadline) - now()
+            events, self._events = self._events, OrderedDict()
+            async with asyncio.TaskGroup() as tasks:
+                for event in events.values():
+                    tasks.create_task(self._publish_event(fabric, event))
 
     async def alive(self, fabric: "Fabric", interval_seconds: float) -> None:
         """Say every so often that the node is alive, until cancelled.
@@ -136,17 +166,8 @@ class Reporting:
         self._sequence += 1
         data["observed"] = [self._incarnation, self._sequence]
         self._statuses[key] = data
-        self._news.set()
-
-    async def _publish_some(self, fabric: "Fabric") -> None:
-        """Publish everything that waits now, side by side; what fails waits on."""
-        statuses, self._statuses = self._statuses, OrderedDict()
-        events, self._events = self._events, OrderedDict()
-        async with asyncio.TaskGroup() as tasks:
-            for key, data in statuses.items():
-                tasks.create_task(self._publish_status(fabric, key, data))
-            for event in events.values():
-                tasks.create_task(self._publish_event(fabric, event))
+        self._told_at = asyncio.get_running_loop().time()
+        self._has_statuses.set()
 
     async def _publish_status(self, fabric: "Fabric", key: ObjectKey, data: JsonObject) -> None:
         async for _ in backoff(first_seconds=0.2, most_seconds=5):

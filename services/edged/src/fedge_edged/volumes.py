@@ -38,6 +38,7 @@ from fedge_objects import JsonObject, ObjectKey, parse_quantity
 log = structlog.stdlib.get_logger("fedge.edged")
 
 _VOLUMES = "volumes"
+_EMPTY_DIR = "empty-dir"
 _File = tuple[bytes, int]
 """Content and mode."""
 
@@ -80,10 +81,10 @@ class Volumes:
         Raises:
             OSError: something is still mounted there, so that nothing was removed.
         """
+        if (self._memory / uid / "volumes" / _EMPTY_DIR).exists():
+            unmount_below(self._memory / uid)
         for root in (self._disk, self._memory):
-            if (root / uid).exists():
-                unmount_below(root / uid)
-                shutil.rmtree(root / uid, ignore_errors=True)
+            shutil.rmtree(root / uid, ignore_errors=True)
 
     def clear(self, uid: str) -> None:
         """Remove the volumes of a pod that has ended, and nothing else that is kept of it.
@@ -106,7 +107,7 @@ class Volumes:
             source = volume.empty_dir
             if source is None or source.size_limit is None or source.medium == "Memory":
                 continue
-            path = self._folder(pod, "empty-dir", volume.name, in_memory=False)
+            path = self._folder(pod, _EMPTY_DIR, volume.name, in_memory=False)
             if _disk_usage(path) > parse_quantity(source.size_limit):
                 return (
                     f'Usage of EmptyDir volume "{volume.name}" exceeds the limit '
@@ -137,7 +138,7 @@ class Volumes:
                 f'MountVolume.SetUp failed for volume "{name}" : emptyDir of the medium '
                 f'"{source.medium}" is not supported by this node'
             )
-        path = self._folder(pod, "empty-dir", name, in_memory=in_memory)
+        path = self._folder(pod, _EMPTY_DIR, name, in_memory=in_memory)
         if in_memory:
             mount_tmpfs(path, size_bytes=_tmpfs_bytes(pod, source))
         path.mkdir(parents=True, exist_ok=True)

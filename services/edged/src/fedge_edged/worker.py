@@ -395,25 +395,32 @@ class PodWorker:
         self._probing.stop()
         self._context.waiting.clear()
         await self._stopping.stop_all(grace_seconds=self._grace_seconds)
-        for container_id in list(observed.containers):
-            await self._context.look_at(container_id)
-        self._say()
+        for each in list(observed.containers.values()):
+            if each.state is not State.EXITED or each.id not in observed.statuses:
+                await self._context.look_at(each.id)
+        # a finalizer's owner waits for the pod's last status; else its end says it all
+        held = pod is not None and bool(pod.raw["metadata"].get("finalizers"))
+        self._say(aloud=held)
         for sandbox_id in list(observed.sandboxes):
             await runtime.stop_sandbox(sandbox_id)
             await runtime.remove_sandbox(sandbox_id)
-        await asyncio.to_thread(self._tools.volumes.remove, self.uid)
-        await asyncio.to_thread(self._tools.specs.cgroups.remove, self.uid)
-        if pod is not None:
-            meta = pod.metadata
-            logs = self._tools.specs.log_folder(meta.namespace, meta.name, meta.uid)
-            await asyncio.to_thread(shutil.rmtree, logs, ignore_errors=True)
+        await asyncio.to_thread(self._clean_up)
         self.is_over = True
         log.info("pod_ended", pod=self._context.name)
         if pod is not None and not self._is_gone and self._status is not None:
             self._tools.reporter.pod_status(pod, self._status, finished=True)
 
-    def _say(self) -> None:
-        """Report the status if it changed."""
+    def _clean_up(self) -> None:
+        """Remove what the node has of the pod outside the runtime."""
+        self._tools.volumes.remove(self.uid)
+        self._tools.specs.cgroups.remove(self.uid)
+        if self.pod is not None:
+            meta = self.pod.metadata
+            logs = self._tools.specs.log_folder(meta.namespace, meta.name, meta.uid)
+            shutil.rmtree(logs, ignore_errors=True)
+
+    def _say(self, *, aloud: bool = True) -> None:
+        """Compute the status, and report it if it changed."""
         pod, context = self.pod, self._context
         if pod is None or self._is_gone:
             return
@@ -433,7 +440,8 @@ class PodWorker:
         )
         if status != self._status:
             self._status = status
-            self._tools.reporter.pod_status(pod, status, finished=False)
+            if aloud:
+                self._tools.reporter.pod_status(pod, status, finished=False)
 
     def _say_safely(self) -> None:
         """Report what is so far; a defect in that must not end the pod's owner."""

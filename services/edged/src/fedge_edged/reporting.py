@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 log = structlog.stdlib.get_logger("fedge.edged")
 
-QUIET_SECONDS = 0.5
+QUIET_SECONDS = 1.0
 """How long no status was told when events go."""
 MOST_EVENT_SECONDS = 5.0
 """How long events wait at most."""

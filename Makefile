@@ -8,7 +8,7 @@ BIN := .venv/bin
 SOURCES := $(wildcard libs/*/src services/*/src)
 PYTEST_ARGS ?=
 
-.PHONY: help install demo down test check format lock bench-pods docs clean
+.PHONY: help install demo down test check format lock bench-pods chaos-pods docs clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,10 @@ lock: ## Renew constraints.txt after a dependency changed
 
 bench-pods: install ## Measure how fast pods start, and how fast they come back without the cloud
 	@$(BIN)/python -m bench.pods
+
+SECONDS ?= 600
+chaos-pods: install ## Kill parts of an edge at random for SECONDS: nothing may run twice
+	@$(BIN)/python -m tests.chaos.pods --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
 docs: ## Build the documentation into site/
 	@scripts/bootstrap python

@@ -1,0 +1,1 @@
+"""Systems that are broken at random."""

@@ -5,14 +5,16 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
-from fedge_edged.errors import MountError
+from fedge_edged.errors import ConfigError, MountError
 from fedge_edged.node_pods import NodeObjects
-from fedge_edged.pods import VolumeMount
-from fedge_edged.volumes import Volumes, mount_source, write_atomically
+from fedge_edged.pods import Pod, ServiceAccountTokenSource
+from fedge_edged.subpaths import sub_path
+from fedge_edged.tmpfs import unmount_below
+from fedge_edged.volumes import Volumes, write_atomically
 from tests.unit.edged.kit import change, config_map, objects, pod, secret
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="root alone mounts and gives away")
@@ -194,7 +196,21 @@ class TestVolumes:
             "a": "1"
         }
 
-    @pytest.mark.parametrize("path", ["../x", "/x", "a/../../x", "", ".."])
+    def test_what_cannot_be_written_is_told(self, prepare: Prepare) -> None:
+        items = [{"key": "a", "path": "x"}, {"key": "b", "path": "x/y"}]
+        with pytest.raises(MountError, match=r'^MountVolume.SetUp failed for volume "v" : '):
+            prepare(configMap={"name": "cm", "items": items})
+
+    def test_key_that_leaves_the_volume_is_refused(
+        self, prepare: Prepare, held: NodeObjects, tmp_path: Path
+    ) -> None:
+        for key in ("../../x", "..data"):
+            held.put(change("configmaps", "cm", config_map("cm", {key: "1"}), 2))
+            with pytest.raises(MountError, match="leaves the volume"):
+                prepare(configMap={"name": "cm"})
+        assert not list(tmp_path.rglob("x"))
+
+    @pytest.mark.parametrize("path", ["../x", "/x", "a/../../x", "", "..", "..data/x"])
     def test_path_that_leaves_the_volume_is_refused(self, prepare: Prepare, path: str) -> None:
         with pytest.raises(MountError, match="leaves the volume"):
             prepare(configMap={"name": "cm", "items": [{"key": "a", "path": path}]})
@@ -236,6 +252,32 @@ class TestVolumes:
         assert prepare(emptyDir={}) == path
         assert (path / "written").read_text() == "x"
         assert path.is_relative_to(tmp_path / "disk")
+
+    def test_what_containers_do_with_their_folder_stays(self, prepare: Prepare) -> None:
+        path = prepare(emptyDir={})
+        assert path.stat().st_mode & 0o7777 == 0o777
+        path.chmod(0o700)  # as databases do
+        prepare(emptyDir={})
+        assert path.stat().st_mode & 0o7777 == 0o700
+
+    @needs_root
+    def test_folder_in_memory_is_no_larger_than_the_node(
+        self, held: NodeObjects, tmp_path: Path
+    ) -> None:
+        volumes = Volumes(
+            held, disk=tmp_path / "disk", memory=tmp_path / "memory", node={"memory": "2Mi"}
+        )
+        made = pod(
+            securityContext={"fsGroup": 4321},
+            volumes=[{"name": "v", "emptyDir": {"medium": "Memory"}}],
+        )
+        try:
+            path = volumes.prepare(made, {})["v"]
+            assert shutil.disk_usage(path).total == 2 * 1024**2
+            found = path.stat()
+            assert (found.st_gid, found.st_mode & 0o7777) == (4321, 0o2777)
+        finally:
+            volumes.remove("uid-a")
 
     @needs_root
     def test_folder_in_memory_is_a_file_system_of_its_size(
@@ -301,6 +343,7 @@ class TestVolumes:
             ("File", False, False),
             ("File", True, False),
             ("FileOrCreate", False, True),
+            ("FileOrCreate", True, False),
             ("Socket", True, False),
             ("CharDevice", True, False),
             ("BlockDevice", True, False),
@@ -323,20 +366,131 @@ class TestVolumes:
 class TestSubPaths:
     """A mount of a part of a volume."""
 
-    def test_part_of_a_volume_is_mounted(self, tmp_path: Path) -> None:
-        (tmp_path / "in").mkdir()
-        mount = VolumeMount(name="v", mount_path="/m", sub_path="in")
-        assert mount_source(tmp_path, mount) == tmp_path / "in"
+    @pytest.fixture
+    def volume(self, tmp_path: Path) -> Path:
+        volume = tmp_path / "v"
+        volume.mkdir()
+        return volume
 
-    def test_part_that_is_not_there_becomes_a_folder(self, tmp_path: Path) -> None:
-        mount = VolumeMount(name="v", mount_path="/m", sub_path="new/er")
-        assert mount_source(tmp_path, mount).is_dir()
+    @pytest.fixture
+    def at(self, tmp_path: Path) -> Iterator[Path]:
+        yield tmp_path / "places" / "0"
+        unmount_below(tmp_path)
 
-    def test_part_that_leaves_the_volume_is_refused(self, tmp_path: Path) -> None:
-        (tmp_path / "v").mkdir()
-        (tmp_path / "v" / "link").symlink_to("/etc")
-        for sub_path in ("../x", "link", "link/passwd"):
-            mount = VolumeMount(name="v", mount_path="/m", sub_path=sub_path)
-            with pytest.raises(MountError, match="leaves the volume"):
-                mount_source(tmp_path / "v", mount)
-        assert not (tmp_path / "x").exists()
+    def test_part_of_a_volume_is_mounted(self, volume: Path) -> None:
+        (volume / "in").mkdir()
+        assert sub_path(volume, "in") == volume / "in"
+
+    def test_part_that_is_not_there_becomes_a_folder(self, volume: Path) -> None:
+        volume.chmod(0o2770)
+        made = sub_path(volume, "new/er")
+        assert (made, made.stat().st_mode & 0o7777) == (volume / "new/er", 0o2770)
+
+    def test_link_that_stays_inside_is_followed(self, volume: Path) -> None:
+        write_atomically(volume, files({"key": "1"}))
+        assert sub_path(volume, "key").read_text() == "1"
+
+    @pytest.mark.parametrize("part", ["../x", "link", "link/passwd", "/etc", "in/../../x"])
+    def test_part_that_leaves_the_volume_is_refused(self, volume: Path, part: str) -> None:
+        (volume / "link").symlink_to("/etc")
+        with pytest.raises(ConfigError, match="leaves the volume"):
+            sub_path(volume, part)
+        assert not (volume.parent / "x").exists()
+
+    def test_links_in_a_circle_are_refused(self, volume: Path) -> None:
+        (volume / "one").symlink_to("two")
+        (volume / "two").symlink_to("one")
+        with pytest.raises(ConfigError, match="cannot be mounted"):
+            sub_path(volume, "one")
+
+    def test_link_that_is_put_there_meanwhile_is_not_followed(
+        self, volume: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (volume / "part").mkdir()
+        resolve = Path.resolve
+
+        def resolve_then_swap(path: Path, *, strict: bool = False) -> Path:
+            found = resolve(path, strict=strict)
+            if path == volume:  # the last look before the way down
+                (volume / "part").rmdir()
+                (volume / "part").symlink_to("/etc")
+            return found
+
+        monkeypatch.setattr(Path, "resolve", resolve_then_swap)
+        with pytest.raises(ConfigError, match="has become a link"):
+            sub_path(volume, "part")
+
+    @needs_root
+    def test_what_is_mounted_is_what_was_found(self, volume: Path, at: Path) -> None:
+        (volume / "part").mkdir()
+        (volume / "part" / "file").write_text("found")
+        assert sub_path(volume, "part", at=at) == at
+        (volume / "part").rename(volume / "moved")
+        (volume / "part").symlink_to("/etc")
+        assert (at / "file").read_text() == "found"
+
+    @needs_root
+    def test_next_container_has_the_part_as_it_is_then(self, volume: Path, at: Path) -> None:
+        (volume / "part").mkdir()
+        sub_path(volume, "part", at=at)
+        (volume / "part").rmdir()
+        (volume / "part").write_text("a file now")
+        assert sub_path(volume, "part", at=at).read_text() == "a file now"
+
+    @needs_root
+    def test_part_of_the_node_outlives_the_pod(self, volume: Path, tmp_path: Path) -> None:
+        (volume / "part").mkdir()
+        (volume / "part" / "file").write_text("kept")
+        at = tmp_path / "memory" / "uid-a" / "volumes" / "sub-paths" / "main" / "0"
+        sub_path(volume, "part", at=at)
+        Volumes(objects(), disk=tmp_path / "disk", memory=tmp_path / "memory").remove("uid-a")
+        assert not (tmp_path / "memory" / "uid-a").exists()
+        assert (volume / "part" / "file").read_text() == "kept"
+
+
+class _Giver:
+    """Gives a token once it has one."""
+
+    def __init__(self) -> None:
+        self.held: str | None = None
+
+    def token(self, pod: Pod, source: ServiceAccountTokenSource) -> str:
+        if self.held is None:
+            raise MountError("failed to fetch token: not yet")
+        return f"{self.held} for {pod.metadata.name} and {source.audience}"
+
+
+class TestTokens:
+    """Tokens of service accounts in projected volumes."""
+
+    SOURCE: ClassVar = {"serviceAccountToken": {"path": "token", "audience": "api"}}
+
+    def wanted(self, **security: Any) -> Pod:
+        volume = {"name": "v", "projected": {"sources": [self.SOURCE]}}
+        return pod(volumes=[volume], securityContext=security)
+
+    def test_pod_waits_for_its_token(self, tmp_path: Path) -> None:
+        giver = _Giver()
+        volumes = Volumes(objects(), disk=tmp_path / "d", memory=tmp_path / "m", tokens=giver)
+        with pytest.raises(MountError, match='volume "v" : failed to fetch token: not yet'):
+            volumes.prepare(self.wanted(), {})
+        giver.held = "secret"
+        path = volumes.prepare(self.wanted(), {})["v"]
+        assert read(path) == {"token": "secret for a and api"}
+
+    @needs_root
+    def test_token_is_the_groups_alone(self, tmp_path: Path) -> None:
+        giver = _Giver()
+        giver.held = "secret"
+        volumes = Volumes(objects(), disk=tmp_path / "d", memory=tmp_path / "m", tokens=giver)
+        path = volumes.prepare(self.wanted(fsGroup=4321), {})["v"]
+        found = (path / "token").stat()
+        assert (found.st_gid, found.st_mode & 0o777) == (4321, 0o640)
+
+    def test_nobody_gives_tokens_unless_somebody_does(self, tmp_path: Path) -> None:
+        with pytest.raises(MountError, match="no token of the audience"):
+            Volumes(objects(), disk=tmp_path, memory=tmp_path).prepare(self.wanted(), {})
+
+    def test_tokens_may_be_left_out(self, tmp_path: Path) -> None:
+        volumes = Volumes(objects(), disk=tmp_path, memory=tmp_path, tokens=None)
+        assert read(volumes.prepare(self.wanted(), {})["v"]) == {}

@@ -2,7 +2,7 @@
 
 from typing import Any, Protocol
 
-from fedge_edged.pods import Pod
+from fedge_edged.pods import Pod, ServiceAccountTokenSource
 from fedge_objects import JsonObject, ObjectKey
 
 
@@ -11,6 +11,18 @@ class Objects(Protocol):
 
     def get(self, key: ObjectKey) -> JsonObject | None:
         """Return an object, or None if the node has none of that key."""
+        ...
+
+
+class Tokens(Protocol):
+    """Gives tokens of service accounts, and renews them in time."""
+
+    def token(self, pod: Pod, source: ServiceAccountTokenSource) -> str:
+        """Return a token that is valid now.
+
+        Raises:
+            MountError: none is here yet, or none is to be had.
+        """
         ...
 
 

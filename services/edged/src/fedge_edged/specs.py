@@ -26,7 +26,7 @@ from fedge_edged.etc_hosts import CONTAINER_PATH, hosts_text, write_hosts
 from fedge_edged.limits import resources_of
 from fedge_edged.pods import Container, Pod, Volume, VolumeMount
 from fedge_edged.security import container_security, supplemental_groups
-from fedge_edged.volumes import mount_source
+from fedge_edged.subpaths import FOLDER, sub_path
 
 _PROPAGATIONS = {
     "": MountPropagation.PRIVATE,
@@ -194,10 +194,7 @@ class Specs:
     ) -> Mount:
         if mount.name not in volumes:
             raise ConfigError(f'volume "{mount.name}" is not in the pod')
-        if mount.recursive_read_only == "Enabled":
-            raise ConfigError(
-                f'mount "{mount.mount_path}": this node has no recursive read-only mounts'
-            )
+        _check_recursive(mount)
         propagation = _PROPAGATIONS[mount.mount_propagation]
         privileged = container.security_context.privileged
         if propagation is MountPropagation.BIDIRECTIONAL and not privileged:
@@ -205,19 +202,44 @@ class Specs:
                 f'mount "{mount.mount_path}": Bidirectional mount propagation is available only '
                 "to privileged containers"
             )
-        sub_path = None
-        if mount.sub_path_expr:
-            sub_path = expand(mount.sub_path_expr, env)
-            if "$(" in sub_path:
-                raise ConfigError(f'missing value for subPathExpr "{mount.sub_path_expr}"')
         volume = next(each for each in pod.spec.volumes if each.name == mount.name)
         return Mount(
             container_path=expand(mount.mount_path, env),
-            host_path=str(mount_source(volumes[mount.name], mount, sub_path=sub_path)),
+            host_path=str(self._source(pod, container, mount, volumes[mount.name], env)),
             # what the node writes, and writes anew, is nobody else's to write
             readonly=mount.read_only or _is_written_by_node(volume),
             propagation=propagation,
         )
+
+    def _source(
+        self,
+        pod: Pod,
+        container: Container,
+        mount: VolumeMount,
+        path: Path,
+        env: Mapping[str, str],
+    ) -> Path:
+        """Return what of a volume a container mounts."""
+        part = mount.sub_path
+        if mount.sub_path_expr:
+            part = expand(mount.sub_path_expr, env)
+            if "$(" in part:
+                raise ConfigError(f'missing value for subPathExpr "{mount.sub_path_expr}"')
+        if not part:
+            return path
+        volume = next(each for each in pod.spec.volumes if each.name == mount.name)
+        at = None
+        if not _is_written_by_node(volume):
+            number = container.volume_mounts.index(mount)
+            folder = self._places.memory / pod.metadata.uid / "volumes" / FOLDER
+            at = folder / container.name / str(number)
+        try:
+            return sub_path(path, part, at=at)
+        except ConfigError as exc:
+            raise ConfigError(
+                f'failed to prepare subPath for volumeMount "{mount.name}" of container '
+                f'"{container.name}": {exc}'
+            ) from exc
 
     def _hosts_mounts(self, pod: Pod, ip: str, others: Sequence[Mount]) -> list[Mount]:
         if any(each.container_path == CONTAINER_PATH for each in others):
@@ -256,6 +278,20 @@ def spec_hash(container: Container) -> str:
     """
     wanted = json.dumps([container.name, container.image])
     return hashlib.sha256(wanted.encode()).hexdigest()[:16]
+
+
+def _check_recursive(mount: VolumeMount) -> None:
+    """Refuse what no runtime here is known to do; ``IfPossible`` means not to.
+
+    https://kubernetes.io/docs/concepts/storage/volumes/#read-only-mounts
+    """
+    if mount.recursive_read_only != "Enabled":
+        return
+    why = "it is not supported by the runtime" if mount.read_only else "it is not read-only"
+    raise ConfigError(
+        f'failed to resolve recursive read-only mode: volume "{mount.name}" requested recursive '
+        f"read-only mode, but {why}"
+    )
 
 
 def _is_written_by_node(volume: Volume) -> bool:

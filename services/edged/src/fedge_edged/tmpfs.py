@@ -1,4 +1,4 @@
-"""File systems in memory, for ``emptyDir`` volumes of the medium ``Memory``.
+"""What the node mounts for pods: file systems in memory, and parts of volumes.
 
 https://kubernetes.io/docs/concepts/storage/volumes/#emptydir
 """
@@ -10,10 +10,11 @@ from pathlib import Path
 from fedge_edged.errors import MountError
 
 _MS_NOSUID, _MS_NODEV = 2, 4
+_MS_BIND = 4096
 _MNT_DETACH = 2
 
 
-def mount_tmpfs(path: Path, *, size_bytes: int | None) -> None:
+def mount_tmpfs(path: Path, *, size_bytes: int | None, mode: int, group: int | None) -> None:
     """Mount one at ``path``, if none is there; without a size, the kernel's default holds.
 
     Raises:
@@ -22,14 +23,37 @@ def mount_tmpfs(path: Path, *, size_bytes: int | None) -> None:
     path.mkdir(parents=True, exist_ok=True)
     if path.is_mount():
         return
-    options = "mode=0777" if size_bytes is None else f"mode=0777,size={size_bytes}"
-    libc = _libc()
-    done = libc.mount(
-        b"tmpfs", os.fsencode(path), b"tmpfs", _MS_NOSUID | _MS_NODEV, options.encode()
-    )
-    if done != 0:
+    options = [f"mode={mode:o}"]
+    if size_bytes is not None:
+        options.append(f"size={size_bytes}")
+    if group is not None:
+        options.append(f"gid={group}")
+    flags = _MS_NOSUID | _MS_NODEV
+    target, named = os.fsencode(path), ",".join(options).encode()
+    if _libc().mount(b"tmpfs", target, b"tmpfs", flags, named) != 0:
         reason = os.strerror(ctypes.get_errno())
         raise MountError(f"mounting tmpfs at {path} failed: {reason}")
+
+
+def bind(source: Path, target: Path) -> None:
+    """Show a file or folder at another place too.
+
+    Raises:
+        OSError: the kernel refuses.
+    """
+    if _libc().mount(os.fsencode(source), os.fsencode(target), None, _MS_BIND, None) != 0:
+        raise _error(target)
+
+
+def unmount(path: Path) -> None:
+    """Unmount whatever is mounted at a path itself.
+
+    Raises:
+        OSError: it stays mounted.
+    """
+    for mounted in _mounted():
+        if mounted == f"{path.resolve()}":
+            _unmount(mounted)
 
 
 def unmount_below(folder: Path) -> None:
@@ -40,9 +64,18 @@ def unmount_below(folder: Path) -> None:
     """
     prefix = f"{folder.resolve()}/"
     for path in reversed(_mounted()):
-        if path.startswith(prefix) and _libc().umount2(os.fsencode(path), _MNT_DETACH) != 0:
-            error = ctypes.get_errno()
-            raise OSError(error, os.strerror(error), path)
+        if path.startswith(prefix):
+            _unmount(path)
+
+
+def _unmount(path: str) -> None:
+    if _libc().umount2(os.fsencode(path), _MNT_DETACH) != 0:
+        raise _error(Path(path))
+
+
+def _error(path: Path) -> OSError:
+    number = ctypes.get_errno()
+    return OSError(number, os.strerror(number), str(path))
 
 
 def _mounted() -> list[str]:

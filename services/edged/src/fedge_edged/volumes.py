@@ -16,6 +16,7 @@ from pathlib import Path
 
 import structlog
 
+from fedge_edged.disk_usage import disk_usage
 from fedge_edged.environment import field_value, resource_value
 from fedge_edged.errors import ConfigError, MountError
 from fedge_edged.limits import pod_limits
@@ -28,10 +29,10 @@ from fedge_edged.pods import (
     Pod,
     Projection,
     SecretSource,
+    ServiceAccountTokenSource,
     Volume,
-    VolumeMount,
 )
-from fedge_edged.ports import Objects
+from fedge_edged.ports import Objects, Tokens
 from fedge_edged.tmpfs import mount_tmpfs, unmount_below
 from fedge_objects import JsonObject, ObjectKey, parse_quantity
 
@@ -41,6 +42,20 @@ _VOLUMES = "volumes"
 _EMPTY_DIR = "empty-dir"
 _File = tuple[bytes, int]
 """Content and mode."""
+
+
+class NoTokens:
+    """Refuses: nobody gives tokens to this node."""
+
+    def token(self, pod: Pod, source: ServiceAccountTokenSource) -> str:
+        """Raise MountError, for the pod and whatever it asks for."""
+        raise MountError(
+            f'failed to fetch token: no token of the audience "{source.audience}" is to be had '
+            f"for serviceaccount {pod.spec.service_account_name!r}"
+        )
+
+
+NO_TOKENS = NoTokens()
 
 
 class Volumes:
@@ -53,6 +68,7 @@ class Volumes:
         disk: Path,
         memory: Path,
         node: Mapping[str, str] | None = None,
+        tokens: Tokens | None = NO_TOKENS,
     ) -> None:
         """Prepare.
 
@@ -61,8 +77,10 @@ class Volumes:
             disk: folder of what lies on disk.
             memory: the same in memory.
             node: what of its resources the node gives to pods.
+            tokens: of service accounts; None leaves them out of volumes.
         """
         self._objects = objects
+        self._tokens = tokens
         self._node = node or {}
         self._disk = disk
         self._memory = memory
@@ -81,10 +99,8 @@ class Volumes:
         Raises:
             OSError: something is still mounted there, so that nothing was removed.
         """
-        if (self._memory / uid / "volumes" / _EMPTY_DIR).exists():
-            unmount_below(self._memory / uid)
         for root in (self._disk, self._memory):
-            shutil.rmtree(root / uid, ignore_errors=True)
+            _remove(root / uid)
 
     def clear(self, uid: str) -> None:
         """Remove the volumes of a pod that has ended, and nothing else that is kept of it.
@@ -93,10 +109,7 @@ class Volumes:
             OSError: something is still mounted there, so that nothing was removed.
         """
         for root in (self._disk, self._memory):
-            folder = root / uid / _VOLUMES
-            if folder.exists():
-                unmount_below(folder)
-                shutil.rmtree(folder, ignore_errors=True)
+            _remove(root / uid / _VOLUMES)
 
     def over_limit(self, pod: Pod) -> str | None:
         """Return what to tell if a folder on disk has outgrown its ``sizeLimit``.
@@ -108,7 +121,7 @@ class Volumes:
             if source is None or source.size_limit is None or source.medium == "Memory":
                 continue
             path = self._folder(pod, _EMPTY_DIR, volume.name, in_memory=False)
-            if _disk_usage(path) > parse_quantity(source.size_limit):
+            if disk_usage(path).size_bytes > parse_quantity(source.size_limit):
                 return (
                     f'Usage of EmptyDir volume "{volume.name}" exceeds the limit '
                     f'"{source.size_limit}". '
@@ -118,37 +131,40 @@ class Volumes:
     def _prepare(self, pod: Pod, volume: Volume, facts: Mapping[str, str]) -> Path:
         try:
             if volume.host_path is not None:
-                return _host_path(volume.name, volume.host_path)
+                return _host_path(volume.host_path)
             if volume.empty_dir is not None:
                 return self._empty_dir(pod, volume.name, volume.empty_dir)
             files = self._files(pod, volume, facts)
-        except ConfigError as exc:
+            secret = volume.secret is not None or volume.projected is not None
+            path = self._folder(pod, "files", volume.name, in_memory=secret)
+            write_atomically(path, files, group=pod.spec.security_context.fs_group)
+        except (ConfigError, MountError, OSError, ValueError) as exc:  # no space, no base64, ...
             raise MountError(
                 f'MountVolume.SetUp failed for volume "{volume.name}" : {exc}'
             ) from exc
-        secret = volume.secret is not None or volume.projected is not None
-        path = self._folder(pod, "files", volume.name, in_memory=secret)
-        write_atomically(path, files, group=pod.spec.security_context.fs_group)
         return path
 
     def _empty_dir(self, pod: Pod, name: str, source: EmptyDirSource) -> Path:
         in_memory = source.medium == "Memory"
         if source.medium not in {"", "Memory"}:
-            raise MountError(
-                f'MountVolume.SetUp failed for volume "{name}" : emptyDir of the medium '
-                f'"{source.medium}" is not supported by this node'
-            )
+            raise MountError(f'storage medium "{source.medium}" is not supported by this node')
         path = self._folder(pod, _EMPTY_DIR, name, in_memory=in_memory)
-        if in_memory:
-            mount_tmpfs(path, size_bytes=_tmpfs_bytes(pod, source))
-        path.mkdir(parents=True, exist_ok=True)
         mode = 0o777 if source.mode is None else source.mode
-        path.chmod(mode)
         group = pod.spec.security_context.fs_group
         if group is not None:
-            os.chown(path, -1, group)
-            path.chmod(mode | 0o2070)
+            mode |= 0o2070
+        if in_memory:
+            mount_tmpfs(path, size_bytes=self._tmpfs_bytes(pod, source), mode=mode, group=group)
+        elif not path.is_dir():
+            _make_folder(path, mode, group)
         return path
+
+    def _tmpfs_bytes(self, pod: Pod, source: EmptyDirSource) -> int | None:
+        """Return the size of a folder in memory: the least of its, the pod's and the node's."""
+        sizes = [pod_limits(pod).memory_bytes, int(parse_quantity(self._node.get("memory", 0)))]
+        if source.size_limit is not None:
+            sizes.append(int(parse_quantity(source.size_limit)))
+        return min((each for each in sizes if each), default=None)
 
     def _folder(self, pod: Pod, kind: str, name: str, *, in_memory: bool) -> Path:
         root = self._memory if in_memory else self._disk
@@ -175,11 +191,10 @@ class Volumes:
                 files |= self._secret(pod, source.secret, mode)
             elif source.downward_api is not None:
                 files |= _downward(pod, source.downward_api, mode, facts, self._node)
-            elif source.service_account_token is None:
-                # a token is not made yet: the pod's first event says so
-                raise MountError(
-                    f'volume "{volume.name}" is of a type that this node does not support'
-                )
+            elif source.service_account_token is not None:
+                files |= self._token(pod, source.service_account_token, mode)
+            else:
+                raise MountError("it is of a type that this node does not support")
         return files
 
     def _config_map(self, pod: Pod, source: ConfigMapSource, mode: int | None) -> dict[str, _File]:
@@ -196,36 +211,21 @@ class Volumes:
         default = source.default_mode if mode is None else mode
         return _select(data, source.items, default, name, optional=source.optional)
 
+    def _token(
+        self, pod: Pod, source: ServiceAccountTokenSource, mode: int | None
+    ) -> dict[str, _File]:
+        if self._tokens is None:
+            return {}  # the pod's first event says so
+        token = self._tokens.token(pod, source)
+        if mode is None or pod.spec.security_context.fs_group is not None:
+            mode = 0o600  # the group may read it nonetheless
+        return {_inside(source.path): (token.encode(), mode)}
+
     def _find(self, pod: Pod, resource: str, name: str, *, optional: bool) -> JsonObject:
         obj = self._objects.get(ObjectKey(resource, pod.metadata.namespace, name))
         if obj is None and not optional:
             raise ConfigError(f'{resource.removesuffix("s")} "{name}" not found')
         return obj or {}
-
-
-def mount_source(path: Path, mount: VolumeMount, *, sub_path: str | None = None) -> Path:
-    """Return what of a volume a container mounts.
-
-    https://kubernetes.io/docs/concepts/storage/volumes/#using-subpath
-
-    Args:
-        path: the volume.
-        mount: where it is mounted.
-        sub_path: replaces the mount's own.
-
-    Raises:
-        MountError: the sub-path leaves the volume, be it over a link.
-    """
-    sub = mount.sub_path if sub_path is None else sub_path
-    if not sub:
-        return path
-    target = (path / sub).resolve()
-    if Path(sub).is_absolute() or not target.is_relative_to(path.resolve()):
-        raise MountError(f'subPath "{sub}" of volume "{mount.name}" leaves the volume')
-    if not target.exists():
-        target.mkdir(parents=True, mode=0o750)
-        target.chmod(target.parent.stat().st_mode & 0o7777)
-    return target
 
 
 def write_atomically(folder: Path, files: Mapping[str, _File], *, group: int | None = None) -> bool:
@@ -266,13 +266,36 @@ def write_atomically(folder: Path, files: Mapping[str, _File], *, group: int | N
 def _write_files(folder: Path, files: Mapping[str, _File], group: int | None) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
+    folders = {folder.parent, folder}
     for name, (content, mode) in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
+        folders.update(parent for parent in path.parents if parent.is_relative_to(folder))
         path.write_bytes(content)
         path.chmod(mode if group is None else mode | 0o440)
         if group is not None:
             os.chown(path, -1, group)
+    for each in folders:
+        if group is not None:
+            os.chown(each, -1, group)
+        each.chmod(0o755 if group is None else 0o2755)  # whatever the umask
+
+
+def _make_folder(path: Path, mode: int, group: int | None) -> None:
+    """Make a folder once: what its containers do with it later is theirs."""
+    new = path.with_name(f"..{path.name}")
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
+    if group is not None:
+        os.chown(new, -1, group)
+    new.chmod(mode)
+    new.rename(path)
+
+
+def _remove(folder: Path) -> None:
+    if folder.exists():
+        unmount_below(folder)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _link(folder: Path, name: str, target: str) -> None:
@@ -291,7 +314,7 @@ def _select(
     optional: bool,
 ) -> dict[str, _File]:
     if items is None:
-        return {key: (content, mode) for key, content in data.items()}
+        return {_inside(key): (content, mode) for key, content in data.items()}
     files: dict[str, _File] = {}
     for item in items:
         if item.key in data:
@@ -324,57 +347,37 @@ def _downward(
     return files
 
 
-def _tmpfs_bytes(pod: Pod, source: EmptyDirSource) -> int | None:
-    """Return the size of a folder in memory: its limit, or that of the pod if it is less."""
-    sizes = [pod_limits(pod).memory_bytes]
-    if source.size_limit is not None:
-        sizes.append(int(parse_quantity(source.size_limit)))
-    return min((each for each in sizes if each), default=None)
-
-
-def _disk_usage(folder: Path) -> int:
-    """Return how many bytes a folder takes on disk."""
-    total = 0
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            try:
-                total += (Path(parent) / name).lstat().st_blocks * 512
-            except FileNotFoundError:
-                continue  # the pod goes on working there
-    return total
-
-
 def _inside(path: str) -> str:
     parts = Path(path).parts
-    if not parts or path.startswith("/") or ".." in parts:
+    # names that begin with two dots are those by which the content is changed
+    if not parts or path.startswith("/") or ".." in parts or parts[0].startswith(".."):
         raise ConfigError(f'path "{path}" leaves the volume')
     return path
 
 
-def _host_path(name: str, source: HostPathSource) -> Path:
+def _host_path(source: HostPathSource) -> Path:
     """Check or make a path of the node.
 
     https://kubernetes.io/docs/concepts/storage/volumes/#hostpath-volume-types
     """
     path = Path(source.path)
     checks = {
-        "Directory": stat.S_ISDIR,
-        "File": stat.S_ISREG,
-        "Socket": stat.S_ISSOCK,
-        "CharDevice": stat.S_ISCHR,
-        "BlockDevice": stat.S_ISBLK,
+        "Directory": (stat.S_ISDIR, "directory"),
+        "File": (stat.S_ISREG, "file"),
+        "Socket": (stat.S_ISSOCK, "socket file"),
+        "CharDevice": (stat.S_ISCHR, "character device"),
+        "BlockDevice": (stat.S_ISBLK, "block device"),
     }
-    if source.type == "DirectoryOrCreate":
-        path.mkdir(parents=True, exist_ok=True)
-    elif source.type == "FileOrCreate":
-        if not path.parent.is_dir():
-            raise MountError(
-                f'MountVolume.SetUp failed for volume "{name}" : {path.parent} is not a directory'
-            )
-        path.touch(exist_ok=True)
-    elif source.type in checks and not (path.exists() and checks[source.type](path.stat().st_mode)):
-        raise MountError(
-            f'MountVolume.SetUp failed for volume "{name}" : hostPath type check failed: '
-            f"{source.path} is not a {source.type.lower()}"
-        )
+    if source.type == "DirectoryOrCreate" and not path.exists():
+        path.mkdir(parents=True)
+    elif source.type == "FileOrCreate" and not path.exists():
+        path.touch(mode=0o644)
+    wanted = source.type.removesuffix("OrCreate")
+    if not wanted:
+        return path
+    if wanted not in checks:
+        raise ConfigError(f"{source.type} is an invalid volume type")
+    is_of_type, called = checks[wanted]
+    if not path.exists() or not is_of_type(path.stat().st_mode):
+        raise ConfigError(f"hostPath type check failed: {source.path} is not a {called}")
     return path

@@ -59,6 +59,7 @@ class Placement:
         self._following = frozenset(following)
         self._objects: dict[ObjectKey, _Known] = {}
         self._leads: dict[ObjectKey, _Lead] = {}
+        self._followers_needs: dict[ObjectKey, frozenset[ObjectKey]] = {}
         self._needs: dict[NodeName, dict[ObjectKey, _Need]] = defaultdict(dict)
         self._nodes: set[NodeName] = set()
         self._listed: dict[str, int] = {}
@@ -103,10 +104,7 @@ class Placement:
             return []
         self._objects[key] = _Known(obj, revision)
         if key.resource in self._following:
-            return [
-                self._decide(each, key, Version(need.decided, revision), obj)
-                for each, need in self._needing(key)
-            ]
+            return self._put_following(key, obj, revision, needs, decided or revision)
         self._led_until = max(self._led_until, revision)
         decisions = []
         old = self._leads.get(key)
@@ -128,10 +126,12 @@ class Placement:
         if self._objects.pop(key, None) is None:
             return []
         if key.resource in self._following:
-            return [
-                self._decide(each, key, Version(need.decided, revision), None)
-                for each, need in self._needing(key)
-            ]
+            needs = self._followers_needs.pop(key, frozenset())
+            decisions = []
+            for each, need in self._needing(key):
+                decisions.append(self._decide(each, key, Version(need.decided, revision), None))
+                decisions += self._need_no_more(each, key, needs, revision)
+            return decisions
         self._led_until = max(self._led_until, revision)
         lead = self._leads.get(key)
         return [] if lead is None else self._leave(key, lead, revision)
@@ -170,6 +170,25 @@ class Placement:
                 )
                 yield Complete(node, resource, frozenset(present), revision)
 
+    def _put_following(
+        self,
+        key: ObjectKey,
+        obj: JsonObject,
+        revision: int,
+        needs: frozenset[ObjectKey],
+        decided: int,
+    ) -> list[Decision]:
+        """Take an object that goes where it is needed, and takes along what it needs itself."""
+        before = self._followers_needs.pop(key, frozenset())
+        if needs:
+            self._followers_needs[key] = needs
+        decisions = []
+        for each, need in self._needing(key):
+            decisions += self._need(each, key, needs - before, decided)
+            decisions.append(self._decide(each, key, Version(need.decided, revision), obj))
+            decisions += self._need_no_more(each, key, before - needs, decided)
+        return decisions
+
     def _needing(self, key: ObjectKey) -> list[tuple[NodeName, _Need]]:
         return [(node, needs[key]) for node, needs in self._needs.items() if key in needs]
 
@@ -188,6 +207,8 @@ class Placement:
             need = self._needs[node].get(key)
             if need is None:
                 need = self._needs[node][key] = _Need(revision)
+                own = self._followers_needs.get(key, ())
+                decisions += self._need(node, key, own, revision)
                 if known := self._objects.get(key):
                     version = Version(revision, known.revision)
                     decisions.append(self._decide(node, key, version, known.object))
@@ -205,6 +226,8 @@ class Placement:
             need.because.discard(because)
             if not need.because:
                 del self._needs[node][key]
+                own = self._followers_needs.get(key, ())
+                decisions += self._need_no_more(node, key, own, revision)
                 known = self._objects.get(key)
                 version = Version(revision, known.revision if known else revision)
                 decisions.append(self._decide(node, key, version, None))

@@ -19,7 +19,7 @@ from fedge_fabric import topology as t
 from fedge_fabric.fabric import Delivery, Fabric
 from fedge_objects import Change, NodeName
 
-RESOURCES = ("pods", "configmaps", "secrets", "nodes")
+RESOURCES = ("pods", "configmaps", "secrets", "serviceaccounts", "nodes")
 PIECE_CHARACTERS = 256 * 1024
 
 

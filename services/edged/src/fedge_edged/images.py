@@ -8,19 +8,17 @@ start again what it has; a warning event tells.
 """
 
 import asyncio
-import base64
-import json
 import re
 from collections import defaultdict
 
 import structlog
 
-from fedge_cri import Credentials, RefusedError, Runtime, RuntimeFaultError
+from fedge_cri import RefusedError, Runtime, RuntimeFaultError
 from fedge_edged.errors import ImageError
 from fedge_edged.pods import Container, Pod
 from fedge_edged.ports import Clock, Objects, Reporter
+from fedge_edged.pull_secrets import credentials_for
 from fedge_edged.restarts import Backoff
-from fedge_objects import ObjectKey
 
 log = structlog.stdlib.get_logger("fedge.edged")
 
@@ -28,15 +26,24 @@ _REFERENCE = re.compile(
     r"^[a-zA-Z0-9][a-zA-Z0-9._-]*(:[0-9]+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)*"
     r"(:[\w][\w.-]{0,127})?(@sha256:[0-9a-f]{64})?$"
 )
-_PARALLEL_PULLS = 3
+TELL_FIRST_SECONDS = 30.0
+TELL_MOST_SECONDS = 600.0
+"""When it is told that a pull goes on: after 30 s, a minute, two, and so on up to ten."""
 
 
 class Images:
     """All images of the node."""
 
     def __init__(
-        self, *, runtime: Runtime, objects: Objects, reporter: Reporter, clock: Clock
+        self,
+        *,
+        runtime: Runtime,
+        objects: Objects,
+        reporter: Reporter,
+        clock: Clock,
+        parallel_pulls: int = 3,
     ) -> None:
+        """Prepare; no more than ``parallel_pulls`` images are fetched at once."""
         self._runtime = runtime
         self._objects = objects
         self._reporter = reporter
@@ -45,7 +52,7 @@ class Images:
         self._backoff = Backoff()
         self._failed_at: dict[str, tuple[float, str]] = {}
         self._pulling: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._slots = asyncio.Semaphore(_PARALLEL_PULLS)
+        self._slots = asyncio.Semaphore(parallel_pulls)
 
     async def refresh(self) -> None:
         """Learn what is there."""
@@ -71,13 +78,7 @@ class Images:
         policy = container.image_pull_policy or _default_policy(reference)
         present = await self._find(reference)
         if present and policy != "Always":
-            self._event(
-                pod,
-                container,
-                "Normal",
-                "Pulled",
-                f'Container image "{reference}" already present on machine',
-            )
+            self._say_present(pod, container)
             return present
         if policy == "Never":
             raise ImageError(
@@ -85,6 +86,9 @@ class Images:
                 f'Container image "{reference}" is not present with pull policy of Never',
             )
         async with self._pulling[reference]:
+            if policy != "Always" and (pulled := await self._find(reference)):
+                self._say_present(pod, container)  # another pod has just pulled it
+                return pulled
             try:
                 return await self._pull(pod, container, reference)
             except ImageError as exc:
@@ -104,18 +108,18 @@ class Images:
         return self._backoff.remaining(container.image, failed_at=failed[0], now=now)
 
     async def _find(self, reference: str) -> str | None:
-        known = self._present.get(_normal(reference)) or self._present.get(reference)
+        known = self._present.get(normal_reference(reference)) or self._present.get(reference)
         if known is not None:
             return known
         image = await self._runtime.find_image(reference)
         if image is None:
             return None
-        self._present[_normal(reference)] = image.id
+        self._present[normal_reference(reference)] = image.id
         return image.id
 
     async def _pull(self, pod: Pod, container: Container, reference: str) -> str:
-        now = self._clock.now()
         failed = self._failed_at.get(reference)
+        now = self._clock.now()
         if failed and self._backoff.remaining(reference, failed_at=failed[0], now=now):
             self._event(
                 pod, container, "Normal", "BackOff", f'Back-off pulling image "{reference}"'
@@ -127,54 +131,69 @@ class Images:
         self._backoff.retried(reference, now)
         try:
             async with self._slots:
-                image_id = await self._runtime.pull_image(
-                    reference, self._credentials(pod, reference)
-                )
+                started = self._clock.now()
+                image_id = await self._told(pod, container, reference)
         except RuntimeFaultError as exc:
             self._failed_at[reference] = (self._clock.now(), str(exc))
             self._event(
                 pod, container, "Warning", "Failed", f'Failed to pull image "{reference}": {exc}'
             )
             raise ImageError("ErrImagePull", str(exc)) from exc
-        took = self._clock.now() - now
+        took, waited = self._clock.now() - started, self._clock.now() - now
         self._failed_at.pop(reference, None)
         self._backoff.forget(reference)
-        self._present[_normal(reference)] = image_id
+        self._present[normal_reference(reference)] = image_id
         self._event(
             pod,
             container,
             "Normal",
             "Pulled",
-            f'Successfully pulled image "{reference}" in {took:.3f}s',
+            f'Successfully pulled image "{reference}" in {took:.3f}s ({waited:.3f}s including '
+            f"waiting).{await self._size(image_id)}",
         )
         return image_id
 
-    def _credentials(self, pod: Pod, reference: str) -> Credentials | None:
-        """Return what the pod's pull secrets say about the image's registry.
+    async def _told(self, pod: Pod, container: Container, reference: str) -> str:
+        """Pull, and tell every so often that it goes on: a slow line takes its time."""
+        pulling = asyncio.create_task(self._pull_as(pod, reference), name=f"pull {reference}")
+        began, wait = self._clock.now(), TELL_FIRST_SECONDS
+        try:
+            while True:
+                done, _ = await asyncio.wait({pulling}, timeout=wait)
+                if done:
+                    return pulling.result()
+                took = self._clock.now() - began
+                self._event(
+                    pod,
+                    container,
+                    "Normal",
+                    "Pulling",
+                    f'Still pulling image "{reference}" after {took:.0f}s',
+                )
+                wait = min(wait * 2, TELL_MOST_SECONDS)
+        finally:
+            pulling.cancel()
 
-        https://kubernetes.io/docs/tasks/configure-pod-container/pull-image-private-registry/
-        """
-        registry = _normal(reference).split("/", 1)[0]
-        for secret in pod.spec.image_pull_secrets:
-            obj = self._objects.get(ObjectKey("secrets", pod.metadata.namespace, secret.name))
-            encoded = ((obj or {}).get("data") or {}).get(".dockerconfigjson")
-            if not encoded:
-                continue
+    async def _pull_as(self, pod: Pod, reference: str) -> str:
+        """Pull with each of the pod's credentials in turn; without any if it has none."""
+        found = credentials_for(pod, normal_reference(reference), self._objects)
+        for credentials in found[:-1]:
             try:
-                auths = json.loads(base64.b64decode(encoded)).get("auths", {})
-                for host, auth in auths.items():
-                    if host.removeprefix("https://").split("/", 1)[0] != registry:
-                        continue
-                    if auth.get("auth"):
-                        user, _, password = base64.b64decode(auth["auth"]).decode().partition(":")
-                    else:
-                        user, password = auth["username"], auth["password"]
-                    return Credentials(username=user, password=password)
-            except (ValueError, KeyError, AttributeError) as exc:
-                raise RefusedError(
-                    f'secret "{secret.name}" is no docker config: {type(exc).__name__}'
-                ) from exc
-        return None
+                return await self._runtime.pull_image(reference, credentials)
+            except RefusedError as exc:
+                log.info("pull_refused", image=reference, reason=str(exc))
+        return await self._runtime.pull_image(reference, found[-1] if found else None)
+
+    async def _size(self, image_id: str) -> str:
+        try:
+            image = await self._runtime.find_image(image_id)
+        except RuntimeFaultError:
+            return ""  # it was pulled all the same
+        return f" Image size: {image.size_bytes} bytes." if image is not None else ""
+
+    def _say_present(self, pod: Pod, container: Container) -> None:
+        text = f'Container image "{container.image}" already present on machine'
+        self._event(pod, container, "Normal", "Pulled", text)
 
     def _event(self, pod: Pod, container: Container, kind: str, reason: str, text: str) -> None:
         field = f"spec.containers{{{container.name}}}"
@@ -189,7 +208,7 @@ def _default_policy(reference: str) -> str:
     return "Always" if ":" not in name or name.endswith(":latest") else "IfNotPresent"
 
 
-def _normal(reference: str) -> str:
+def normal_reference(reference: str) -> str:
     """Return the full form: ``busybox`` is ``docker.io/library/busybox:latest``."""
     host, slash, rest = reference.partition("/")
     if not slash:

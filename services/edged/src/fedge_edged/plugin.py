@@ -22,6 +22,7 @@ from fedge_edged.context import Tools
 from fedge_edged.dns import Names
 from fedge_edged.environment import Environment
 from fedge_edged.evictor import Evictor, observing
+from fedge_edged.image_gc import ImageGC
 from fedge_edged.images import Images
 from fedge_edged.incarnation import next_incarnation
 from fedge_edged.limits import memory_of_node
@@ -41,7 +42,7 @@ from fedge_store import ObjectReader
 log = structlog.stdlib.get_logger("fedge.edged")
 
 STORE_NAME = "meta.db"
-RESOURCES_BEFORE_PODS = ("configmaps", "secrets", "nodes")
+RESOURCES_BEFORE_PODS = ("configmaps", "secrets", "serviceaccounts", "nodes")
 NODE_LOOK_SECONDS = 30.0
 
 
@@ -96,7 +97,11 @@ class _Edged:
             ),
         )
         self.images = Images(
-            runtime=runtime, objects=objects, reporter=self.reporting, clock=self.clock
+            runtime=runtime,
+            objects=objects,
+            reporter=self.reporting,
+            clock=self.clock,
+            parallel_pulls=settings.max_parallel_image_pulls,
         )
         tools = Tools(
             runtime=runtime,
@@ -119,12 +124,24 @@ class _Edged:
         self.pods = NodePods(
             tools=tools, objects=objects, tasks=tasks, look_at_node=self.local.view
         )
+        self.image_gc = ImageGC(
+            runtime=runtime,
+            clock=self.clock,
+            high_percent=settings.image_gc_high_percent,
+            low_percent=settings.image_gc_low_percent,
+            wanted=lambda: (
+                container.image
+                for worker in self.pods.workers
+                if worker.pod is not None and not worker.is_over
+                for container in worker.pod.all_containers
+            ),
+        )
         self.evictor = Evictor(
             workers=lambda: self.pods.workers,
             tools=tools,
             pressure=self.local.pressure,
             observe=observing(runtime, edge.data_dir),
-            free_images=None,
+            free_images=self.image_gc.free,
             pods_dir=pods_dir,
             changed=self._report_node_now.set,
         )
@@ -266,6 +283,7 @@ async def run(settings: EdgedSettings, ready: Ready) -> None:
         )
         tasks.create_task(edged.report_node(), name="report node")
         tasks.create_task(edged.evictor.run(), name="evict pods")
+        tasks.create_task(edged.image_gc.run(), name="image gc")
         tasks.create_task(_serve_broker(edged, ready), name="serve broker")
 
 

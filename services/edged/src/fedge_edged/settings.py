@@ -44,6 +44,15 @@ class EdgedSettings(ServiceSettings):
     resolv_conf: Path = Path("/etc/resolv.conf")
     """The resolver settings of the node that pods get."""
 
+    max_parallel_image_pulls: int = Field(default=3, ge=1)
+    """How many images are fetched side by side."""
+
+    image_gc_high_percent: int = Field(default=85, ge=0, le=100)
+    """How full the images' file system may be before unused images are removed."""
+
+    image_gc_low_percent: int = Field(default=80, ge=0, le=100)
+    """How full it is when no more are removed."""
+
     max_parallel_starts: int = Field(default=4, ge=1)
     """How many pods are started side by side. More does not make a small gateway faster: the
     runtime slows down, and each single pod waits longer."""

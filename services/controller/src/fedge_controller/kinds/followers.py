@@ -44,3 +44,12 @@ class ServiceAccounts(Follower):
     """https://kubernetes.io/docs/concepts/security/service-accounts/."""
 
     resource = SERVICE_ACCOUNTS
+
+    def needs_of(self, obj: JsonObject) -> frozenset[ObjectKey]:
+        """Return the pull secrets of the pods that run under it."""
+        namespace = obj["metadata"].get("namespace", "default")
+        return frozenset(
+            ObjectKey("secrets", namespace, each["name"])
+            for each in obj.get("imagePullSecrets") or ()
+            if each.get("name")
+        )

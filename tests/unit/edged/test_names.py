@@ -49,6 +49,15 @@ def test_policy_says_who_is_asked(
     assert dns.servers == (["10.96.0.10"] if uses_cluster else ["192.0.2.53"])
 
 
+def test_nothing_is_asked_twice(tmp_path: Path) -> None:
+    resolver = tmp_path / "resolv.conf"
+    resolver.write_text("search cluster.local site.example\n")
+    dns = Names(cluster_dns=["10.96.0.10", "10.96.0.10"], resolver=resolver).dns(pod())
+    assert dns is not None
+    assert dns.servers == ["10.96.0.10"]
+    assert dns.searches[2:] == ["cluster.local", "site.example"]
+
+
 def test_without_a_cluster_dns_the_nodes_resolver_serves() -> None:
     assert Names().dns(pod()) is None
 
@@ -97,8 +106,9 @@ def test_host_name_is_the_full_one_on_demand(names: Names) -> None:
 def test_hosts_file_knows_the_pod_and_its_aliases(names: Names) -> None:
     aliases = [{"ip": "192.0.2.9", "hostnames": ["one.example", "two.example"]}]
     made = pod("a", subdomain="sub", hostAliases=aliases)
-    lines = hosts_text(made, "10.88.0.2", names).splitlines()
+    lines = hosts_text(made, ["10.88.0.2", "fd00::2"], names).splitlines()
     assert "127.0.0.1\tlocalhost" in lines
+    assert "fd00::2\ta.sub.default.svc.cluster.local\ta" in lines
     assert "10.88.0.2\ta.sub.default.svc.cluster.local\ta" in lines
     assert lines[-1] == "192.0.2.9\tone.example\ttwo.example"
 
@@ -108,7 +118,7 @@ def test_pod_on_the_nodes_network_sees_the_nodes_file(names: Names, tmp_path: Pa
     nodes.write_text("192.0.2.1 gateway\n")
     aliases = [{"ip": "192.0.2.9", "hostnames": ["one"]}]
     made = pod(hostNetwork=True, hostAliases=aliases)
-    text = hosts_text(made, "192.0.2.1", names, nodes=nodes)
+    text = hosts_text(made, ["192.0.2.1"], names, nodes=nodes)
     assert text == "192.0.2.1 gateway\n192.0.2.9\tone\n"
 
 

@@ -66,6 +66,7 @@ def test_proc_is_unmasked_on_demand() -> None:
     [
         ("net.ipv4.tcp_syncookies", {}, False),
         ("net/ipv4/tcp_syncookies", {}, False),
+        ("net.ipv4.tcp_rmem", {}, False),
         ("net.core.somaxconn", {}, True),
         ("kernel.msgmax", {}, True),
         ("net.ipv4.tcp_syncookies", {"hostNetwork": True}, True),

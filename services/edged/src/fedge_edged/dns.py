@@ -11,7 +11,7 @@ import structlog
 
 from fedge_cri import Dns
 from fedge_edged.errors import ConfigError
-from fedge_edged.pods import Pod
+from fedge_edged.pods import DnsConfig, Pod
 
 log = structlog.stdlib.get_logger("fedge.edged")
 
@@ -67,7 +67,10 @@ class Names:
         return ".".join((*parts, self.cluster_domain))
 
     def dns(self, pod: Pod) -> Dns | None:
-        """Return what the pod's resolv.conf says; None for the node's."""
+        """Return what the pod's resolv.conf says; None for the node's.
+
+        Where there is no cluster DNS, who asks for it has the node's resolver, as the kubelet does.
+        """
         policy = pod.spec.dns_policy
         uses_cluster = policy == "ClusterFirstWithHostNet" or (
             policy == "ClusterFirst" and not pod.spec.host_network
@@ -75,7 +78,6 @@ class Names:
         if policy == "None":
             base = Dns()
         elif uses_cluster and self.cluster_dns:
-            # without a cluster DNS at this edge, the node's resolver serves: see the class
             namespace, domain = pod.metadata.namespace, self.cluster_domain
             own = [f"{namespace}.svc.{domain}", f"svc.{domain}", domain]
             base = Dns(
@@ -124,9 +126,7 @@ def _is_stub() -> bool:
 
 def _merged(base: Dns, pod: Pod) -> Dns:
     """Add the pod's own settings; its options replace those of the same name."""
-    config = pod.spec.dns_config
-    if config is None:
-        return base
+    config = pod.spec.dns_config or DnsConfig()
     options = {each.partition(":")[0]: each for each in base.options}
     for each in config.options:
         options[each.name] = each.name if each.value is None else f"{each.name}:{each.value}"

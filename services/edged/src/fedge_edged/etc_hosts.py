@@ -5,6 +5,7 @@ https://kubernetes.io/docs/tasks/network/customize-hosts-file-for-pods/
 It lies in memory: it is made anew with each sandbox, whose address it bears.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from fedge_edged.dns import Names, short_hostname
@@ -21,12 +22,12 @@ fe00::2\tip6-allrouters
 """
 
 
-def hosts_text(pod: Pod, ip: str, names: Names, *, nodes: Path = _NODES) -> str:
+def hosts_text(pod: Pod, ips: Sequence[str], names: Names, *, nodes: Path = _NODES) -> str:
     """Return the file's content: the pod's own name, or the node's file, and the pod's aliases.
 
     Args:
         pod: the pod.
-        ip: its address.
+        ips: its addresses, of IPv4 and IPv6.
         names: how it is called.
         nodes: the node's file, which a pod on the node's network sees.
     """
@@ -35,7 +36,8 @@ def hosts_text(pod: Pod, ip: str, names: Names, *, nodes: Path = _NODES) -> str:
     else:
         own = [each for each in (names.full_hostname(pod), short_hostname(pod)) if each]
         text = "# Written by edged: entries of the pod itself are lost.\n" + _LOOPBACK
-        text += "\t".join([ip, *own]) + "\n"
+        for ip in ips:
+            text += "\t".join([ip, *own]) + "\n"
     for alias in pod.spec.host_aliases:
         text += "\t".join([alias.ip, *alias.hostnames]) + "\n"
     return text

@@ -157,7 +157,7 @@ class Specs:
         mounts = [
             self._mount(pod, container, mount, volumes, env) for mount in container.volume_mounts
         ]
-        mounts += self._hosts_mounts(pod, facts.get("status.podIP", ""), mounts)
+        mounts += self._hosts_mounts(pod, facts.get("status.podIPs", ""), mounts)
         mounts += self._termination_mounts(pod, container, attempt, mounts)
         meta = pod.metadata
         return ContainerSpec(
@@ -241,11 +241,11 @@ class Specs:
                 f'"{container.name}": {exc}'
             ) from exc
 
-    def _hosts_mounts(self, pod: Pod, ip: str, others: Sequence[Mount]) -> list[Mount]:
+    def _hosts_mounts(self, pod: Pod, ips: str, others: Sequence[Mount]) -> list[Mount]:
         if any(each.container_path == CONTAINER_PATH for each in others):
             return []
         path = self._places.memory / pod.metadata.uid / "etc-hosts"
-        write_hosts(path, hosts_text(pod, ip, self._names))
+        write_hosts(path, hosts_text(pod, [each for each in ips.split(",") if each], self._names))
         return [Mount(container_path=CONTAINER_PATH, host_path=str(path))]
 
     def _termination_mounts(

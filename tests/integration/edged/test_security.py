@@ -13,6 +13,7 @@ pytestmark = pytest.mark.containerd
 
 
 CGROUPS = Path("/sys/fs/cgroup")
+CPU = CGROUPS / "cpu" if (CGROUPS / "cpu").is_dir() else CGROUPS
 MEMORY = CGROUPS / "memory" if (CGROUPS / "memory").is_dir() else CGROUPS
 
 
@@ -102,6 +103,24 @@ async def test_limits_hold_for_the_container_and_its_pod(node: RealNode) -> None
 
     assert await asyncio.to_thread(read, pod_cgroup) == str(32 * 1024**2)
     assert await asyncio.to_thread(read, pod_cgroup / container.id) == str(32 * 1024**2)
+
+
+async def test_burstable_pods_count_as_they_asked_together(node: RealNode) -> None:
+    main = node.container(resources={"requests": {"cpu": "700m"}})
+    for name in ("a", "b"):
+        node.put("pods", node.pod(name, containers=[main]))
+    for name in ("a", "b"):
+        assert (await node.runs(name))["qosClass"] == "Burstable"
+    tier = CPU / node.server.cgroup_parent.strip("/") / "burstable"
+    name = "cpu.shares" if CPU != CGROUPS else "cpu.weight"
+
+    def weights() -> tuple[int, int]:
+        pods = [int((each / name).read_text()) for each in tier.glob("pod*")]
+        return int((tier / name).read_text()), sum(pods)
+
+    together, summed = await asyncio.to_thread(weights)
+    assert together == pytest.approx(summed, abs=2)
+    assert summed >= (1432 if name == "cpu.shares" else 54)
 
 
 async def test_container_that_takes_too_much_memory_is_killed(node: RealNode) -> None:

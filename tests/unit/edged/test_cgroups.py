@@ -56,8 +56,31 @@ def test_version_2_bears_the_limits_of_the_pod(tmp_path: Path) -> None:
 
 def test_pods_that_asked_for_nothing_count_least(tmp_path: Path) -> None:
     (tmp_path / "cpu").mkdir()
+    (tmp_path / "cpu/pods/besteffort").mkdir(parents=True)
+    (tmp_path / "cpu/pods/besteffort/cpu.shares").write_text("1024")
     Cgroups("/pods", root=tmp_path).prepare(pod())
     assert (tmp_path / "cpu/pods/besteffort/cpu.shares").read_text() == "2"
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_burstable_pods_together_count_as_they_asked_together(version: int, tmp_path: Path) -> None:
+    if version == 2:
+        (tmp_path / "cgroup.controllers").write_text("cpu")
+    root = tmp_path if version == 2 else tmp_path / "cpu"
+    tier = root / "pods/burstable"
+    tier.mkdir(parents=True)
+    weight = tier / ("cpu.weight" if version == 2 else "cpu.shares")
+    weight.write_text("100")
+    cgroups = Cgroups("/pods", root=tmp_path)
+    for name, cpu in (("a", "2"), ("b", "1500m")):
+        cgroups.prepare(pod(name, containers=with_resources(requests={"cpu": cpu})))
+    expected = (1 + (3584 - 2) * 9999 // 262142) if version == 2 else 3584
+    assert int(weight.read_text()) == pytest.approx(expected, abs=1)
+    for file in (tier / "poduid-a").iterdir():  # the kernel's files go with their folder
+        file.unlink()
+    Cgroups("/pods", root=tmp_path).remove("uid-a")
+    expected = (1 + (1536 - 2) * 9999 // 262142) if version == 2 else 1536
+    assert int(weight.read_text()) == pytest.approx(expected, abs=1)
 
 
 def test_cgroups_of_a_pod_that_is_gone_go(tmp_path: Path) -> None:

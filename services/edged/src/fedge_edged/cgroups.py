@@ -4,9 +4,11 @@ https://kubernetes.io/docs/concepts/workloads/pods/pod-qos/
 https://kubernetes.io/docs/concepts/architecture/cgroups/
 
 Guaranteed pods lie in the parent itself, the others below ``burstable`` and ``besteffort``: when
-the processor is short, all pods that asked for nothing together count as little as one may.
+the processor is short, burstable pods together count as much as they asked for together, and all
+pods that asked for nothing together count as little as one may.
 """
 
+import threading
 from pathlib import Path
 
 import structlog
@@ -17,7 +19,9 @@ from fedge_edged.pods import Pod
 log = structlog.stdlib.get_logger("fedge.edged")
 
 ROOT = Path("/sys/fs/cgroup")
-LEAST_SHARES = 2
+LEAST_SHARES, MOST_SHARES = 2, 262_144
+_BURSTABLE, _BEST_EFFORT = "burstable", "besteffort"
+_TIERS = {"Burstable": f"/{_BURSTABLE}", "BestEffort": f"/{_BEST_EFFORT}"}
 _CONTROLLERS = ("cpu", "memory", "pids")
 
 
@@ -28,12 +32,13 @@ class Cgroups:
         """Take the cgroup below which all lie; empty: the runtime's own, and nothing is made."""
         self._parent = parent.rstrip("/")
         self._root = root
+        self._weighing = threading.Lock()
 
     def path_of(self, pod: Pod) -> str:
         """Return the absolute cgroup path of a pod; empty for the runtime's own."""
         if not self._parent:
             return ""
-        tier = {"Burstable": "/burstable", "BestEffort": "/besteffort"}.get(qos_class(pod), "")
+        tier = _TIERS.get(qos_class(pod), "")
         return f"{self._parent}{tier}/pod{pod.metadata.uid}"
 
     def prepare(self, pod: Pod) -> str:
@@ -54,7 +59,7 @@ class Cgroups:
             return
         for root in self._hierarchies():
             base = root / self._parent.lstrip("/")
-            for folder in (base, base / "burstable", base / "besteffort"):
+            for folder in (base, base / _BURSTABLE, base / _BEST_EFFORT):
                 cgroup = folder / f"pod{uid}"
                 if not cgroup.is_dir():
                     continue
@@ -62,6 +67,8 @@ class Cgroups:
                     cgroup.rmdir()
                 except OSError as exc:
                     log.info("cgroup_stays", cgroup=str(cgroup), reason=str(exc))
+                if folder.name == _BURSTABLE:
+                    self._weigh(folder)
 
     @property
     def _is_v2(self) -> bool:
@@ -79,9 +86,8 @@ class Cgroups:
         )
         if (self._root / "cpu").is_dir():
             cpu.mkdir(parents=True, exist_ok=True)
-            if cpu.parent.name == "besteffort":
-                _write(cpu.parent / "cpu.shares", LEAST_SHARES)
             _write(cpu / "cpu.shares", limits.cpu_shares)
+            self._weigh(cpu.parent)
             if limits.cpu_quota:
                 _write(cpu / "cpu.cfs_period_us", limits.cpu_period)
                 _write(cpu / "cpu.cfs_quota_us", limits.cpu_quota)
@@ -96,13 +102,41 @@ class Cgroups:
                 _write(folder / "cgroup.subtree_control", f"+{controller}")
             folder /= part
             folder.mkdir(exist_ok=True)
-            if part == "besteffort":
-                _write(folder / "cpu.weight", _weight(LEAST_SHARES))
         _write(folder / "cpu.weight", _weight(limits.cpu_shares))
+        self._weigh(folder.parent)
         if limits.cpu_quota:
             _write(folder / "cpu.max", f"{limits.cpu_quota} {limits.cpu_period}")
         if limits.memory_bytes:
             _write(folder / "memory.max", limits.memory_bytes)
+
+    def _weigh(self, tier: Path) -> None:
+        """Give a tier the weight of what lies in it.
+
+        The sum is taken of what the pods' cgroups say: it outlives edged, as they do.
+        """
+        if tier.name not in {_BURSTABLE, _BEST_EFFORT}:
+            return
+        with self._weighing:  # pods are made in several threads at a time
+            shares = 0
+            if tier.name == _BURSTABLE:
+                shares = sum(self._shares(each) for each in tier.glob("pod*"))
+            shares = max(LEAST_SHARES, min(MOST_SHARES, shares))
+            if self._is_v2:
+                _write(tier / "cpu.weight", _weight(shares))
+            elif (tier / "cpu.shares").exists():
+                _write(tier / "cpu.shares", shares)
+
+    def _shares(self, cgroup: Path) -> int:
+        try:
+            if self._is_v2:
+                return _shares_of((cgroup / "cpu.weight").read_text())
+            return int((cgroup / "cpu.shares").read_text())
+        except OSError:
+            return 0  # the pod ends just now, or nobody weighs here
+
+
+def _shares_of(weight: str) -> int:
+    return LEAST_SHARES + (int(weight) - 1) * (MOST_SHARES - LEAST_SHARES) // 9999
 
 
 def _weight(shares: int) -> int:

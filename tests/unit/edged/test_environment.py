@@ -47,7 +47,8 @@ def source(kind: str, **ref: Any) -> dict[str, Any]:
         ("$", "$"),
         ("$()", "$()"),
         ("$(A", "$(A"),
-        ("$($(A))", "$(1)"),
+        ("$($(A))", "$($(A))"),
+        ("$(A$(B))", "$(A$(B))"),
     ],
 )
 def test_references_are_expanded_as_kubernetes_does(text: str, expanded: str) -> None:
@@ -93,8 +94,10 @@ def test_later_object_wins_and_prefix_is_put_before_names() -> None:
 
 
 def test_names_that_no_variable_can_have_are_left_out() -> None:
-    held = objects(configmaps=[config_map("cm", {"1x": "no", "a b": "no", "ok.y-1": "yes"})])
-    assert env_of([], held, env_from=[{"configMapRef": {"name": "cm"}}]) == {"ok.y-1": "yes"}
+    data = {"1x": "yes", "ok.y-1": "yes", "a=b": "no", "ü": "no", "": "no", "a\n": "no"}
+    held = objects(configmaps=[config_map("cm", data)])
+    env = env_of([], held, env_from=[{"configMapRef": {"name": "cm"}}])
+    assert env == {"1x": "yes", "ok.y-1": "yes"}
 
 
 @pytest.mark.parametrize(
@@ -202,3 +205,8 @@ def test_value_is_never_taken_from_another_namespace() -> None:
     )
     with pytest.raises(ConfigError, match='configmap "cm" not found'):
         Environment(held).of(made, made.spec.containers[0], {})
+
+
+def test_source_that_is_not_supported_is_not_left_unset() -> None:
+    with pytest.raises(ConfigError, match="source that this node does not support"):
+        env_of([source("fileKeyRef", volumeName="v", path="env", key="A")])

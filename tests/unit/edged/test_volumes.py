@@ -14,6 +14,7 @@ from fedge_edged.node_pods import NodeObjects
 from fedge_edged.pods import Pod, ServiceAccountTokenSource
 from fedge_edged.subpaths import sub_path
 from fedge_edged.tmpfs import unmount_below
+from fedge_edged.unhonoured import REFUSED
 from fedge_edged.volumes import Volumes, write_atomically
 from tests.unit.edged.kit import change, config_map, objects, pod, secret
 
@@ -184,6 +185,20 @@ class TestVolumes:
         with pytest.raises(MountError, match=message) as raised:
             prepare(**source)
         assert raised.value.reason == "ContainerCreating"
+
+    @pytest.mark.parametrize("kind", sorted(REFUSED["volume"]))
+    def test_volume_of_another_type_keeps_the_pod_waiting(
+        self, prepare: Prepare, kind: str
+    ) -> None:
+        with pytest.raises(MountError, match="of a type that this node does not support"):
+            prepare(**{kind: {}})
+
+    @pytest.mark.parametrize("kind", sorted(REFUSED["projection"]))
+    def test_projection_of_another_type_keeps_the_pod_waiting(
+        self, prepare: Prepare, kind: str
+    ) -> None:
+        with pytest.raises(MountError, match="of a type that this node does not support"):
+            prepare(projected={"sources": [{kind: {"path": "x"}}]})
 
     def test_failure_names_the_volume_as_the_kubelet_does(self, prepare: Prepare) -> None:
         with pytest.raises(MountError, match=r'^MountVolume.SetUp failed for volume "v" : '):

@@ -13,8 +13,9 @@ from fedge_edged.pods import Container, EnvFromSource, EnvVarSource, Pod, Resour
 from fedge_edged.ports import Objects
 from fedge_objects import JsonObject, ObjectKey, parse_quantity
 
-_REFERENCE = re.compile(r"\$(\$|\(([-._a-zA-Z0-9]+)\))")
-_NAME = re.compile(r"^[-._a-zA-Z][-._a-zA-Z0-9]*$")
+_REFERENCE = re.compile(r"\$(\$|\(([^)]*)\))")
+_NAME = re.compile(r"[ -<>-~]+")
+"""Of printable ASCII, all but ``=``."""
 _SUBSCRIPT = re.compile(r"^metadata\.(labels|annotations)\['([^']*)'\]$")
 
 
@@ -51,7 +52,7 @@ class Environment:
         env: dict[str, str] = {}
         for source in container.env_from:
             for name, value in self._all_of(pod, source).items():
-                if _NAME.match(source.prefix + name):
+                if _NAME.fullmatch(source.prefix + name):
                     env[source.prefix + name] = value
         for variable in container.env:
             if variable.value_from is None:
@@ -97,7 +98,7 @@ class Environment:
             raise ConfigError(
                 f"couldn't find key {key_ref.key} in {kind} {namespace}/{key_ref.name}"
             )
-        return None
+        raise ConfigError("the value is of a source that this node does not support")
 
     def _find(
         self, resource: str, namespace: str, name: str, *, optional: bool

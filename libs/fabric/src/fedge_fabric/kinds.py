@@ -46,6 +46,11 @@ EVENT_RECORDED: Final = "fedge.event.recorded"
 LOGS_ASKED: Final = "fedge.logs.asked"
 """Asks for a container's log. data: ``{"namespace", "pod", "container", "options": {...}}``."""
 
+STREAM_HEARD: Final = "fedge.stream.heard"
+"""Whoever asked says how far it has read of an answer that goes on. subject: the request's id;
+
+data: ``{"seen": int, "over": bool}``: how many pieces were read, and whether nobody reads on."""
+
 ANSWERED: Final = "fedge.request.answered"
 """The answer to a request. subject: the request's id;
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
 
 import structlog
 
@@ -9,6 +10,7 @@ from fedge_cri import RuntimeFaultError
 from fedge_edged.admission import NodeView, Refusal, admit
 from fedge_edged.context import Tools
 from fedge_edged.importance import MIRROR, SOURCE
+from fedge_edged.log_rotation import RunningLog
 from fedge_edged.pods import Pod, read_pod
 from fedge_edged.specs import POD_NAME, POD_NAMESPACE
 from fedge_edged.unhonoured import unhonoured
@@ -74,6 +76,20 @@ class NodePods:
     def workers(self) -> list[PodWorker]:
         """The workers, one per pod that the node has or had."""
         return list(self._workers.values())
+
+    def running_logs(self, folder_of: Callable[[str, str, str], Path]) -> list[RunningLog]:
+        """Return the logs that are being written; ``folder_of`` tells where a pod's logs lie."""
+        found = []
+        for worker in self._workers.values():
+            if worker.pod is None:
+                continue
+            meta = worker.pod.metadata
+            folder = folder_of(meta.namespace, meta.name, meta.uid)
+            found += [
+                RunningLog(container_id=each.id, path=folder / each.name / f"{each.attempt}.log")
+                for each in worker.observed.running()
+            ]
+        return found
 
     async def look_at_runtime(self) -> None:
         """Learn which pods the runtime has anything of; the others need no look when they come.

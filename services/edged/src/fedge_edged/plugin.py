@@ -27,6 +27,7 @@ from fedge_edged.images import Images
 from fedge_edged.incarnation import next_incarnation
 from fedge_edged.limits import memory_of_node
 from fedge_edged.local_node import LocalNode
+from fedge_edged.log_rotation import LogRotation
 from fedge_edged.node_pods import NodeObjects, NodePods
 from fedge_edged.pressure import Pressure, parse_thresholds
 from fedge_edged.reporting import Reporting
@@ -35,7 +36,7 @@ from fedge_edged.settings import EdgedSettings
 from fedge_edged.specs import Places, Specs
 from fedge_edged.verdicts import Records
 from fedge_edged.volumes import Volumes
-from fedge_objects import Change, JsonObject, NodeName, ObjectKey
+from fedge_objects import Change, JsonObject, NodeName, ObjectKey, parse_quantity
 from fedge_service import Ready, ServicePlugin
 from fedge_store import ObjectReader
 
@@ -123,6 +124,13 @@ class _Edged:
         )
         self.pods = NodePods(
             tools=tools, objects=objects, tasks=tasks, look_at_node=self.local.view
+        )
+        self.log_rotation = LogRotation(
+            runtime=runtime,
+            clock=self.clock,
+            running=lambda: self.pods.running_logs(self.specs.log_folder),
+            max_bytes=int(parse_quantity(settings.container_log_max_size)),
+            max_files=settings.container_log_max_files,
         )
         self.image_gc = ImageGC(
             runtime=runtime,
@@ -284,10 +292,11 @@ async def run(settings: EdgedSettings, ready: Ready) -> None:
         tasks.create_task(edged.report_node(), name="report node")
         tasks.create_task(edged.evictor.run(), name="evict pods")
         tasks.create_task(edged.image_gc.run(), name="image gc")
-        tasks.create_task(_serve_broker(edged, ready), name="serve broker")
+        tasks.create_task(edged.log_rotation.run(), name="rotate logs")
+        tasks.create_task(_serve_broker(edged, ready, tasks), name="serve broker")
 
 
-async def _serve_broker(edged: _Edged, ready: Ready) -> None:
+async def _serve_broker(edged: _Edged, ready: Ready, streams: asyncio.TaskGroup) -> None:
     # loaded only now: it takes a second on a small gateway
     from fedge_edged.handlers import Handlers  # noqa: PLC0415
     from fedge_fabric import topology  # noqa: PLC0415
@@ -304,6 +313,7 @@ async def _serve_broker(edged: _Edged, ready: Ready) -> None:
         fabric=fabric,
         take=edged.take,
         report_all=edged.report_all,
+        tasks=streams,
     ).subscribe()
     async with fabric.running(), asyncio.TaskGroup() as tasks:
         # what was stored before our queue was there

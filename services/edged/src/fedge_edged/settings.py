@@ -44,6 +44,12 @@ class EdgedSettings(ServiceSettings):
     resolv_conf: Path = Path("/etc/resolv.conf")
     """The resolver settings of the node that pods get."""
 
+    container_log_max_size: str = "10Mi"
+    """How large a container's log grows before it is rotated."""
+
+    container_log_max_files: int = Field(default=5, ge=2)
+    """How many parts of a container's log are kept, the one that is written among them."""
+
     max_parallel_image_pulls: int = Field(default=3, ge=1)
     """How many images are fetched side by side."""
 

@@ -3,7 +3,8 @@
 The path of logs is the kubelet's (``/containerLogs/...``) with the node in front.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
 from typing import Any
 
 from starlette.applications import Starlette
@@ -68,7 +69,13 @@ def create_app(
             "container": request.path_params["container"],
             "options": options,
         }
-        pieces = requests.ask(node, kinds.LOGS_ASKED, data, deadline_seconds=ANSWER_SECONDS)
+        pieces = requests.ask(
+            node,
+            kinds.LOGS_ASKED,
+            data,
+            deadline_seconds=ANSWER_SECONDS,
+            goes_on=options.get("follow") == "true",
+        )
         try:
             first = await anext(pieces)
         except (UnroutableError, UnavailableError) as exc:
@@ -92,7 +99,11 @@ def create_app(
     )
 
 
-async def _bodies(first: Any, rest: AsyncIterator[Any]) -> AsyncIterator[bytes]:
-    yield str(first["body"]).encode()
-    async for piece in rest:
-        yield str(piece["body"]).encode()
+async def _bodies(first: Any, rest: AsyncGenerator[Any, None]) -> AsyncIterator[bytes]:
+    async with aclosing(rest):
+        yield str(first["body"]).encode()
+        try:
+            async for piece in rest:
+                yield str(piece["body"]).encode()
+        except TimeoutError:
+            yield b"\n(the node fell silent: the log may go on)\n"

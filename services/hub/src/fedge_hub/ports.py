@@ -1,6 +1,6 @@
 """What hub's domain needs from outside."""
 
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncGenerator, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -129,9 +129,22 @@ class RequestLink(Protocol):
     """Questions to a node."""
 
     def ask(
-        self, node: NodeName, kind: str, data: object, *, deadline_seconds: float
-    ) -> AsyncIterator[Mapping[str, Any]]:
+        self,
+        node: NodeName,
+        kind: str,
+        data: object,
+        *,
+        deadline_seconds: float,
+        goes_on: bool = False,
+    ) -> AsyncGenerator[Mapping[str, Any], None]:
         """Yield the pieces of the answer.
+
+        Args:
+            node: who is asked.
+            kind: of the question.
+            data: the question.
+            deadline_seconds: how long to wait for each piece.
+            goes_on: whether the node goes on answering until nobody reads any more.
 
         Raises:
             UnroutableError: the node has never linked.

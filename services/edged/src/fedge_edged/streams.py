@@ -1,0 +1,124 @@
+"""Answers that go on: a log that is followed, a command that runs.
+
+An answer is sent in numbered pieces. Whoever asked says every so often how far it has read; no
+more than a window's pieces are on their way beyond that, so that a slow reader holds the writer up
+and not the broker's memory. One that has said nothing for long is gone, and the work for it ends.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import structlog
+
+log = structlog.stdlib.get_logger("fedge.edged")
+
+WINDOW = 32
+"""How many pieces may be on their way."""
+SILENCE_SECONDS = 45.0
+"""How long the asker may say nothing."""
+IDLE_SECONDS = 10.0
+"""How often an empty piece tells the asker that we are there."""
+
+Publish = Callable[[str, Mapping[str, Any]], Awaitable[None]]
+"""Sends a piece of the answer to a request, by the request's id."""
+
+
+class StreamEndedError(Exception):
+    """Nobody reads any more."""
+
+
+class Stream:
+    """One answer that goes on."""
+
+    def __init__(self, request_id: str, publish: Publish) -> None:
+        self._request_id = request_id
+        self._publish = publish
+        self._index = 0
+        self._seen = 0
+        self._heard = asyncio.Event()
+        self._is_over = False
+        self._heard_at = asyncio.get_running_loop().time()
+        self._sending = asyncio.Lock()
+
+    async def send(self, piece: Mapping[str, Any], *, last: bool = False) -> None:
+        """Send a piece once there is room for it.
+
+        Raises:
+            StreamEndedError: nobody reads any more.
+        """
+        async with self._sending:
+            while self._index - self._seen >= WINDOW:
+                self._heard.clear()
+                try:
+                    async with asyncio.timeout(SILENCE_SECONDS):
+                        await self._heard.wait()
+                except TimeoutError:
+                    self._is_over = True
+                self._check()
+            self._check()
+            await self._publish(
+                self._request_id, {"status": 200, **piece, "index": self._index, "last": last}
+            )
+            self._index += 1
+
+    def hear(self, seen: int, *, is_over: bool) -> None:
+        """Take what the asker says: how far it has read, or that it is gone."""
+        self._seen = max(self._seen, seen)
+        self._is_over = self._is_over or is_over
+        self._heard_at = asyncio.get_running_loop().time()
+        self._heard.set()
+
+    async def stay(self) -> None:
+        """Tell that we are there until nobody reads any more.
+
+        Raises:
+            StreamEndedError: always, in the end.
+        """
+        while True:
+            await asyncio.sleep(IDLE_SECONDS)
+            self._check()
+            await self.send({"body": ""})
+
+    def _check(self) -> None:
+        if asyncio.get_running_loop().time() - self._heard_at > SILENCE_SECONDS:
+            self._is_over = True
+        if self._is_over:
+            raise StreamEndedError(self._request_id)
+
+
+class Streams:
+    """All answers that go on."""
+
+    def __init__(self, publish: Publish, tasks: asyncio.TaskGroup) -> None:
+        """Take how pieces are sent, and whose tasks the work is."""
+        self._publish = publish
+        self._tasks = tasks
+        self._streams: dict[str, Stream] = {}
+
+    def open(self, request_id: str, work: Callable[[Stream], Awaitable[None]]) -> None:
+        """Begin an answer; ``work`` sends its pieces, the last one marked."""
+        if request_id in self._streams:
+            return  # it was delivered twice
+        stream = self._streams[request_id] = Stream(request_id, self._publish)
+        task = self._tasks.create_task(self._run(stream, work), name=f"stream {request_id}")
+        task.add_done_callback(lambda _: self._streams.pop(request_id, None))
+
+    def hear(self, request_id: str, data: Mapping[str, Any]) -> None:
+        """Take what an asker says; one that nobody answers any more is passed over."""
+        stream = self._streams.get(request_id)
+        if stream is not None:
+            stream.hear(int(data.get("seen", 0)), is_over=bool(data.get("over")))
+
+    async def _run(self, stream: Stream, work: Callable[[Stream], Awaitable[None]]) -> None:
+        working = asyncio.ensure_future(work(stream))
+        staying = asyncio.ensure_future(stream.stay())
+        try:
+            await asyncio.wait({working, staying}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (working, staying):
+                task.cancel()
+            for ended in await asyncio.gather(working, staying, return_exceptions=True):
+                if isinstance(ended, StreamEndedError | asyncio.CancelledError | None):
+                    continue
+                log.warning("stream_failed", reason=str(ended))

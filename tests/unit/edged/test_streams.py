@@ -1,0 +1,102 @@
+"""Answers that go on: never more on the way than the reader bears, and never for nobody."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from fedge_edged.streams import SILENCE_SECONDS, WINDOW, Stream, Streams
+
+pytestmark = pytest.mark.looptime
+
+
+class Reader:
+    """Takes pieces."""
+
+    def __init__(self) -> None:
+        self.pieces: list[Mapping[str, Any]] = []
+
+    async def publish(self, request_id: str, piece: Mapping[str, Any]) -> None:
+        assert request_id == "r"
+        self.pieces.append(piece)
+
+    def bodies(self) -> list[str]:
+        return [str(each["body"]) for each in self.pieces if each["body"]]
+
+
+async def count_for_ever(stream: Stream) -> None:
+    number = 0
+    while True:
+        await stream.send({"body": str(number)})
+        number += 1
+
+
+async def test_pieces_are_numbered_and_the_last_is_marked() -> None:
+    reader = Reader()
+
+    async def work(stream: Stream) -> None:
+        await stream.send({"body": "one"})
+        await stream.send({"body": "two"}, last=True)
+
+    async with asyncio.TaskGroup() as tasks:
+        Streams(reader.publish, tasks).open("r", work)
+    assert reader.pieces == [
+        {"status": 200, "body": "one", "index": 0, "last": False},
+        {"status": 200, "body": "two", "index": 1, "last": True},
+    ]
+
+
+async def test_slow_reader_holds_the_writer_up() -> None:
+    reader = Reader()
+    async with asyncio.TaskGroup() as tasks:
+        streams = Streams(reader.publish, tasks)
+        streams.open("r", count_for_ever)
+        await asyncio.sleep(1)
+        assert len(reader.pieces) == WINDOW
+        streams.hear("r", {"seen": 10, "over": False})
+        await asyncio.sleep(1)
+        assert len(reader.pieces) == WINDOW + 10
+        streams.hear("r", {"seen": 10, "over": True})
+    assert len(reader.pieces) == WINDOW + 10
+
+
+async def test_work_for_a_reader_that_fell_silent_ends() -> None:
+    reader = Reader()
+
+    async def work(_: Stream) -> None:
+        await asyncio.Event().wait()
+
+    began = asyncio.get_running_loop().time()
+    async with asyncio.TaskGroup() as tasks:
+        Streams(reader.publish, tasks).open("r", work)
+    took = asyncio.get_running_loop().time() - began
+    assert SILENCE_SECONDS < took < SILENCE_SECONDS * 2
+    assert reader.bodies() == []
+    assert len(reader.pieces) >= 3  # it was told that the node is there
+
+
+async def test_request_that_is_delivered_twice_is_answered_once() -> None:
+    reader = Reader()
+
+    async def work(stream: Stream) -> None:
+        await asyncio.sleep(1)
+        await stream.send({"body": "x"}, last=True)
+
+    async with asyncio.TaskGroup() as tasks:
+        streams = Streams(reader.publish, tasks)
+        streams.open("r", work)
+        streams.open("r", work)
+        streams.hear("other", {"seen": 1})
+    assert reader.bodies() == ["x"]
+
+
+async def test_work_that_fails_disturbs_no_other() -> None:
+    reader = Reader()
+
+    async def fail(_: Stream) -> None:
+        raise OSError("disk")
+
+    async with asyncio.TaskGroup() as tasks:
+        Streams(reader.publish, tasks).open("r", fail)
+    assert reader.pieces == []

@@ -49,6 +49,27 @@ async def test_unconfined_process_has_no_filter(node: RealNode) -> None:
     assert field(status, "Seccomp") == "0"
 
 
+async def test_profile_that_the_node_does_not_have_keeps_the_container_waiting(
+    node: RealNode,
+) -> None:
+    asked = {"type": "Localhost", "localhostProfile": "fedge-none.json"}
+    node.put("pods", node.pod(securityContext={"seccompProfile": asked}))
+    await node.shows(lambda: waiting_reason(node.ears.newest()) == "CreateContainerError")
+    waiting = node.ears.newest()["containerStatuses"][0]["state"]["waiting"]
+    assert "fedge-none.json" in waiting["message"]
+    assert await node.containers() == []
+
+
+@pytest.mark.parametrize(("kind", "masks"), [("Default", "1"), ("Unmasked", "0")])
+async def test_proc_is_masked_unless_asked(node: RealNode, kind: str, masks: str) -> None:
+    said = await output(
+        node,
+        '/bin/busybox grep -c " /proc/sys " /proc/mounts',
+        container={"securityContext": {"procMount": kind}},
+    )
+    assert said == masks
+
+
 async def test_image_that_is_root_does_not_run_where_it_must_not(node: RealNode) -> None:
     node.put("pods", node.pod(securityContext={"runAsNonRoot": True}))
     await node.shows(lambda: waiting_reason(node.ears.newest()) == "CreateContainerConfigError")

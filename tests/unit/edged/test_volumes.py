@@ -13,7 +13,7 @@ from fedge_edged.errors import ConfigError, MountError
 from fedge_edged.node_pods import NodeObjects
 from fedge_edged.pods import Pod, ServiceAccountTokenSource
 from fedge_edged.subpaths import sub_path
-from fedge_edged.tmpfs import unmount_below
+from fedge_edged.tmpfs import bind, unmount_below
 from fedge_edged.unhonoured import REFUSED
 from fedge_edged.volumes import Volumes, write_atomically
 from tests.unit.edged.kit import change, config_map, objects, pod, secret
@@ -451,6 +451,19 @@ class TestSubPaths:
         (volume / "part").rmdir()
         (volume / "part").write_text("a file now")
         assert sub_path(volume, "part", at=at).read_text() == "a file now"
+
+    @needs_root
+    def test_what_a_container_mounted_in_its_volume_outlives_the_pod(
+        self, volume: Path, tmp_path: Path
+    ) -> None:
+        (volume / "file").write_text("kept")
+        volumes = Volumes(objects(), disk=tmp_path / "disk", memory=tmp_path / "memory")
+        folder = volumes.prepare(pod(volumes=[{"name": "e", "emptyDir": {}}]), {})["e"]
+        (folder / "mounted").mkdir()
+        bind(volume, folder / "mounted")
+        volumes.clear("uid-a")
+        assert not folder.exists()
+        assert (volume / "file").read_text() == "kept"
 
     @needs_root
     def test_part_of_the_node_outlives_the_pod(self, volume: Path, tmp_path: Path) -> None:

@@ -51,20 +51,21 @@ def unmount(path: Path) -> None:
     Raises:
         OSError: it stays mounted.
     """
+    found = str(path.resolve())
     for mounted in _mounted():
-        if mounted == f"{path.resolve()}":
+        if mounted == found:
             _unmount(mounted)
 
 
-def unmount_below(folder: Path) -> None:
-    """Unmount whatever is mounted in a folder, so that removing it reaches nothing else.
+def unmount_below(*folders: Path) -> None:
+    """Unmount whatever is mounted in folders, so that removing them reaches nothing else.
 
     Raises:
         OSError: something stays mounted.
     """
-    prefix = f"{folder.resolve()}/"
+    prefixes = tuple(f"{folder.resolve()}/" for folder in folders)
     for path in reversed(_mounted()):
-        if path.startswith(prefix):
+        if path.startswith(prefixes):
             _unmount(path)
 
 

@@ -33,6 +33,7 @@ from fedge_edged.pods import (
     Volume,
 )
 from fedge_edged.ports import Objects, Tokens
+from fedge_edged.subpaths import FOLDER
 from fedge_edged.tmpfs import mount_tmpfs, unmount_below
 from fedge_objects import JsonObject, ObjectKey, parse_quantity
 
@@ -40,6 +41,8 @@ log = structlog.stdlib.get_logger("fedge.edged")
 
 _VOLUMES = "volumes"
 _EMPTY_DIR = "empty-dir"
+_MAY_HOLD_MOUNTS = (_EMPTY_DIR, FOLDER)
+"""Our own, and those that a privileged container made in its volume."""
 _File = tuple[bytes, int]
 """Content and mode."""
 
@@ -99,8 +102,7 @@ class Volumes:
         Raises:
             OSError: something is still mounted there, so that nothing was removed.
         """
-        for root in (self._disk, self._memory):
-            _remove(root / uid)
+        self._remove(uid, "")
 
     def clear(self, uid: str) -> None:
         """Remove the volumes of a pod that has ended, and nothing else that is kept of it.
@@ -108,8 +110,15 @@ class Volumes:
         Raises:
             OSError: something is still mounted there, so that nothing was removed.
         """
-        for root in (self._disk, self._memory):
-            _remove(root / uid / _VOLUMES)
+        self._remove(uid, _VOLUMES)
+
+    def _remove(self, uid: str, part: str) -> None:
+        roots = [self._disk / uid, self._memory / uid]
+        # the list of mounts is long where pods are many: most pods need no look at it
+        if any((root / _VOLUMES / kind).exists() for root in roots for kind in _MAY_HOLD_MOUNTS):
+            unmount_below(*roots)
+        for root in roots:
+            shutil.rmtree(root / part, ignore_errors=True)
 
     def over_limit(self, pod: Pod) -> str | None:
         """Return what to tell if a folder on disk has outgrown its ``sizeLimit``.
@@ -290,12 +299,6 @@ def _make_folder(path: Path, mode: int, group: int | None) -> None:
         os.chown(new, -1, group)
     new.chmod(mode)
     new.rename(path)
-
-
-def _remove(folder: Path) -> None:
-    if folder.exists():
-        unmount_below(folder)
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _link(folder: Path, name: str, target: str) -> None:

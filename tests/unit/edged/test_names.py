@@ -103,6 +103,12 @@ def test_host_name_is_the_full_one_on_demand(names: Names) -> None:
         names.hostname(pod("a" * 50, subdomain="sub", setHostnameAsFQDN=True))
 
 
+def test_name_that_replaces_all_others_is_taken_as_it_is(names: Names) -> None:
+    made = pod("a", hostnameOverride="my.own", hostname="h", subdomain="s", setHostnameAsFQDN=True)
+    assert names.hostname(made) == "my.own"
+    assert "10.88.0.2\tmy.own\n" in hosts_text(made, ["10.88.0.2"], names)
+
+
 def test_hosts_file_knows_the_pod_and_its_aliases(names: Names) -> None:
     aliases = [{"ip": "192.0.2.9", "hostnames": ["one.example", "two.example"]}]
     made = pod("a", subdomain="sub", hostAliases=aliases)

@@ -83,6 +83,14 @@ def test_unsafe_sysctls_are_refused(name: str, host: dict[str, Any], *, refused:
         assert name in verdict.message
 
 
+def test_strict_groups_are_not_promised() -> None:
+    verdict = refusal(pod(securityContext={"supplementalGroupsPolicy": "Strict"}), apparmor=True)
+    assert verdict is not None
+    assert verdict.reason == "SupplementalGroupsPolicyNotSupported"
+    merged = pod(securityContext={"supplementalGroupsPolicy": "Merge"})
+    assert refusal(merged, apparmor=True) is None
+
+
 def test_apparmor_is_not_promised_where_there_is_none(tmp_path: Path) -> None:
     made = pod(securityContext={"appArmorProfile": {"type": "RuntimeDefault"}})
     assert refusal(made, apparmor=True) is None

@@ -78,10 +78,10 @@ def test_every_field_of_the_api_is_acted_on_or_told(type_name: str) -> None:
 @pytest.mark.parametrize(
     ("spec", "path"),
     [
-        ({"hostUsers": False}, "spec.hostUsers"),
+        ({"resources": {"limits": {"cpu": "1"}}}, "spec.resources"),
         (
-            {"securityContext": {"supplementalGroupsPolicy": "Strict"}},
-            "spec.securityContext.supplementalGroupsPolicy",
+            {"securityContext": {"seLinuxOptions": {"level": "s0"}}},
+            "spec.securityContext.seLinuxOptions",
         ),
         (
             {"containers": [container_object(lifecycle={"stopSignal": "SIGUSR1"})]},

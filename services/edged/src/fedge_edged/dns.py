@@ -60,8 +60,11 @@ class Names:
         return full
 
     def full_hostname(self, pod: Pod) -> str:
-        """Return the pod's fully qualified name; empty without a subdomain."""
-        if not pod.spec.subdomain:
+        """Return the pod's fully qualified name; empty if it has none.
+
+        https://kubernetes.io/docs/concepts/workloads/pods/pod-hostname/
+        """
+        if not pod.spec.subdomain or pod.spec.hostname_override:
             return ""
         parts = (short_hostname(pod), pod.spec.subdomain, pod.metadata.namespace, "svc")
         return ".".join((*parts, self.cluster_domain))
@@ -111,7 +114,9 @@ class Names:
 
 
 def short_hostname(pod: Pod) -> str:
-    """Return the first label of the pod's host name."""
+    """Return the first label of the pod's host name, or the name that replaces it."""
+    if pod.spec.hostname_override:
+        return pod.spec.hostname_override
     return (pod.spec.hostname or pod.metadata.name)[:MOST_HOSTNAME_CHARACTERS].rstrip("-.")
 
 

@@ -437,7 +437,9 @@ class PodSpec(_View, frozen=True):
     host_pid: bool = msgspec.field(name="hostPID", default=False)
     host_ipc: bool = msgspec.field(name="hostIPC", default=False)
     share_process_namespace: bool = False
+    host_users: bool = True
     hostname: str = ""
+    hostname_override: str = ""
     dns_policy: str = "ClusterFirst"
     dns_config: DnsConfig | None = None
     security_context: PodSecurityContext = PodSecurityContext()

@@ -114,7 +114,21 @@ def refusal(pod: Pod, *, apparmor: bool) -> Verdict | None:
         pod: the pod.
         apparmor: whether the kernel has AppArmor.
     """
-    return _unsafe_sysctl(pod) or (None if apparmor else _apparmor_asked(pod))
+    verdict = _unsafe_sysctl(pod) or _strict_groups(pod)
+    return verdict or (None if apparmor else _apparmor_asked(pod))
+
+
+def _strict_groups(pod: Pod) -> Verdict | None:
+    """Refuse to keep a process out of its image's groups: the runtime is not known to do so.
+
+    https://kubernetes.io/docs/tasks/configure-pod-container/security-context/#supplementalgroupspolicy
+    """
+    if pod.spec.security_context.supplemental_groups_policy != "Strict":
+        return None
+    return Verdict(
+        reason="SupplementalGroupsPolicyNotSupported",
+        message="SupplementalGroupsPolicy=Strict is not supported in this node",
+    )
 
 
 def _unsafe_sysctl(pod: Pod) -> Verdict | None:

@@ -91,10 +91,14 @@ class Specs:
         """Return the sandbox that the pod wants.
 
         Raises:
-            ConfigError: the pod contradicts itself.
+            ConfigError: the pod contradicts itself, or asks for what no runtime here does.
         """
         meta, spec = pod.metadata, pod.spec
         security = spec.security_context
+        if not spec.host_users:
+            raise ConfigError(
+                "can't set `spec.hostUsers: false`, runtime does not support user namespaces"
+            )
         return SandboxSpec(
             name=meta.name,
             namespace=meta.namespace,

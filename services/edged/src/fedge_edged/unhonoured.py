@@ -66,10 +66,8 @@ REFUSED = {
 """Fields with which the pod, or its container, waits: an event says why."""
 
 UNHONOURED = {
-    "pod": frozenset({"hostUsers", "resourceClaims", "resources", "hostnameOverride"}),
-    "pod security": frozenset(
-        {"seLinuxChangePolicy", "seLinuxOptions", "supplementalGroupsPolicy", "windowsOptions"}
-    ),
+    "pod": frozenset({"resourceClaims", "resources"}),
+    "pod security": frozenset({"seLinuxChangePolicy", "seLinuxOptions", "windowsOptions"}),
     "container": frozenset({"volumeDevices", "restartPolicyRules"}),
     "container security": frozenset({"seLinuxOptions", "windowsOptions"}),
     "lifecycle": frozenset({"stopSignal"}),
@@ -84,7 +82,6 @@ UNHONOURED = {
 """Fields that edged does not act on, by where they are."""
 
 _RESOURCES = frozenset({"cpu", "memory", "ephemeral-storage"})
-_DEFAULTS = {"supplementalGroupsPolicy": "Merge", "hostUsers": True}
 _FILES = ("configMap", "secret", "downwardAPI", "projected")
 _KINDS = ("initContainers", "containers", "ephemeralContainers")
 
@@ -148,5 +145,5 @@ def _of_container(container: Mapping[str, Any], path: str) -> Iterator[str]:
 
 def _set(values: Mapping[str, Any], where: str, path: str) -> Iterator[str]:
     for name in sorted(UNHONOURED[where]):
-        if values.get(name) not in (None, [], {}, _DEFAULTS.get(name)):
+        if values.get(name) not in (None, [], {}):
             yield f"{path}.{name}"

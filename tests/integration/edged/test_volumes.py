@@ -1,5 +1,7 @@
 """What containers see of volumes, names and settings, on a real containerd."""
 
+import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -130,6 +132,17 @@ async def test_names_are_the_pods(node: RealNode) -> None:
     assert not ip or own[0].startswith(ip)
     assert "192.0.2.9\tone.example" in lines
     assert {"nameserver 192.0.2.53", "search site.example", "options ndots:2"} <= set(lines)
+
+
+async def test_pod_on_the_nodes_network_has_the_nodes_names(node: RealNode) -> None:
+    said = await output(
+        node,
+        "cat /etc/hosts",
+        hostNetwork=True,
+        hostAliases=[{"ip": "192.0.2.9", "hostnames": ["one.example"]}],
+    )
+    nodes = await asyncio.to_thread(Path("/etc/hosts").read_text)
+    assert said.splitlines() == [*nodes.splitlines(), "192.0.2.9\tone.example"]
 
 
 async def test_hidden_folder_is_not_written_by_a_read_only_mount(node: RealNode) -> None:

@@ -311,6 +311,22 @@ class TestVolumes:
         assert not path.is_mount()
         assert not path.exists()
 
+    @needs_root
+    def test_folder_in_memory_is_found_again_by_the_next_edged(
+        self, held: NodeObjects, tmp_path: Path
+    ) -> None:
+        made = pod(volumes=[{"name": "v", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}])
+        places = [
+            Volumes(held, disk=tmp_path / "disk", memory=tmp_path / "memory") for _ in range(2)
+        ]
+        path = places[0].prepare(made, {})["v"]
+        (path / "written").write_text("x")
+        assert places[1].prepare(made, {})["v"] == path
+        assert (path / "written").read_text() == "x"
+        assert Path("/proc/self/mountinfo").read_text().count(f" {path} ") == 1
+        places[1].remove("uid-a")
+        assert not path.exists()
+
     def test_folder_of_an_unknown_medium_is_refused(self, prepare: Prepare) -> None:
         with pytest.raises(MountError, match="HugePages"):
             prepare(emptyDir={"medium": "HugePages"})

@@ -1,6 +1,7 @@
 """Answers that go on: never more on the way than the reader bears, and never for nobody."""
 
 import asyncio
+import base64
 from collections.abc import Mapping
 from typing import Any
 
@@ -42,8 +43,8 @@ async def test_pieces_are_numbered_and_the_last_is_marked() -> None:
     async with asyncio.TaskGroup() as tasks:
         Streams(reader.publish, tasks).open("r", work)
     assert reader.pieces == [
-        {"status": 200, "body": "one", "index": 0, "last": False},
-        {"status": 200, "body": "two", "index": 1, "last": True},
+        {"status": 200, "body": "one", "index": 0, "taken": 0, "last": False},
+        {"status": 200, "body": "two", "index": 1, "taken": 0, "last": True},
     ]
 
 
@@ -100,3 +101,23 @@ async def test_work_that_fails_disturbs_no_other() -> None:
     async with asyncio.TaskGroup() as tasks:
         Streams(reader.publish, tasks).open("r", fail)
     assert reader.pieces == []
+
+
+async def test_inputs_come_in_order_and_once() -> None:
+    reader = Reader()
+    heard: list[bytes] = []
+
+    async def work(stream: Stream) -> None:
+        async for each in stream.inputs():
+            heard.append(each)
+            if each == b"4":
+                return
+
+    async with asyncio.TaskGroup() as tasks:
+        streams = Streams(reader.publish, tasks)
+        streams.open("r", work)
+        for number in (1, 0, 0, 3, 2, 3, 4):
+            frame = base64.b64encode(str(number).encode()).decode()
+            streams.hear("r", {"seen": 0, "number": number, "frame": frame})
+            await asyncio.sleep(0.1)
+    assert heard == [b"0", b"1", b"2", b"3", b"4"]

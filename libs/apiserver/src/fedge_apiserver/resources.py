@@ -116,7 +116,7 @@ PODS: Final = Resource(
     singular="pod",
     short_names=("po",),
     categories=("all",),
-    subresources=("status", "binding", "log"),
+    subresources=("status", "binding", "log", "exec", "ephemeralcontainers"),
     selectable=_POD_FIELDS,
 )
 NODES: Final = Resource(

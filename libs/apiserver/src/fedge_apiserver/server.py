@@ -85,7 +85,7 @@ async def running_server(settings: ApiServerSettings) -> AsyncIterator[Endpoint]
             application,
             loop="none",
             http="httptools",
-            ws="none",
+            ws="websockets-sansio",
             lifespan="off",
             interface="asgi3",
             access_log=False,

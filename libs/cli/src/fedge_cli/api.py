@@ -2,6 +2,7 @@
 
 import json
 import re
+import ssl
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -67,9 +68,16 @@ class ResourceType:
 class Api:
     """One API server."""
 
-    def __init__(self, client: httpx.Client, *, server: str) -> None:
+    def __init__(
+        self,
+        client: httpx.Client,
+        *,
+        server: str,
+        context: ssl.SSLContext | None = None,
+    ) -> None:
         self._client = client
         self._server = server
+        self._context = context
         self._by_path: dict[str, list[ResourceType]] = {}
         self._grouped: list[ResourceType] | None = None
         self._server_time: datetime | None = None
@@ -88,7 +96,14 @@ class Api:
             # what listens on this machine is not reached through anybody's proxy
             trust_env=urlsplit(access.server).hostname not in _LOOPBACK,
         ) as client:
-            yield cls(client, server=access.server)
+            yield cls(client, server=access.server, context=access.context)
+
+    def socket_access(self, path: str) -> tuple[str, dict[str, str], ssl.SSLContext | None]:
+        """Return the address of a WebSocket, the headers to send and whom to trust."""
+        token = self._client.headers.get("Authorization")
+        headers = {"Authorization": token} if token else {}
+        url = f"{self._server.rstrip('/')}{path}".replace("http", "ws", 1)
+        return url, headers, self._context if url.startswith("wss") else None
 
     @property
     def now(self) -> datetime:

@@ -272,6 +272,30 @@ def logs(
             sys.stdout.buffer.flush()
 
 
+@app.command(
+    name="exec",
+    epilog=_examples("fedge exec hello -- ls /www", "fedge exec -it hello -c main -- sh"),
+)
+def exec_(
+    pod: Annotated[str, typer.Argument(show_default=False)],
+    command: Annotated[list[str], typer.Argument(metavar="-- COMMAND", show_default=False)],
+    container: Annotated[str, typer.Option("-c", "--container", help="If it has several.")] = "",
+    namespace: Namespace = "",
+    stdin: Annotated[bool, typer.Option("-i", "--stdin", help="Pass on what is typed.")] = False,
+    tty: Annotated[bool, typer.Option("-t", "--tty", help="As in a terminal.")] = False,
+    kubeconfig: Kubeconfig = None,
+) -> None:
+    """Run a command in a container of a pod; its exit code is this one's."""
+    from fedge_cli.execing import Wish, run_command  # noqa: PLC0415 - only this command's
+
+    with _connected(kubeconfig) as (api, default):
+        name = pod.removeprefix("pods/").removeprefix("pod/")
+        path = api.find_type("pods").path(namespace or default, name, "exec")
+        wish = Wish(command=command, container=container, stdin=stdin, tty=tty)
+        code = run_command(api, path, wish)
+    raise typer.Exit(code)
+
+
 @app.command(epilog=_examples("fedge delete pod hello", "fedge delete -f examples/hello/ --now"))
 def delete(
     kind: Annotated[str, typer.Argument(metavar="KIND|KIND/NAME")] = "",

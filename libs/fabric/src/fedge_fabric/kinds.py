@@ -46,15 +46,23 @@ EVENT_RECORDED: Final = "fedge.event.recorded"
 LOGS_ASKED: Final = "fedge.logs.asked"
 """Asks for a container's log. data: ``{"namespace", "pod", "container", "options": {...}}``."""
 
+EXEC_ASKED: Final = "fedge.exec.asked"
+"""Asks for a command in a container, whose answer goes on.
+
+data: ``{"namespace", "pod", "container", "command": [str], "stdin": bool, "tty": bool}``. Pieces of
+the answer carry a ``frame``: base64 of a channel's number and its content."""
+
 STREAM_HEARD: Final = "fedge.stream.heard"
 """Whoever asked says how far it has read of an answer that goes on. subject: the request's id;
 
-data: ``{"seen": int, "over": bool}``: how many pieces were read, and whether nobody reads on."""
+data: ``{"seen": int, "over": bool}``: how many pieces were read, and whether nobody reads on; with
+``"number": int, "frame": str`` an input, numbered from 0."""
 
 ANSWERED: Final = "fedge.request.answered"
 """The answer to a request. subject: the request's id;
 
-data: ``{"status": HTTP code, "body": str, "last": bool, "index": int}``: one or more pieces."""
+data: ``{"status": HTTP code, "body": str, "last": bool, "index": int}``: one or more pieces. Where
+inputs are given, ``"taken": int`` says how many were used."""
 
 RESYNC_ASKED: Final = "fedge.resync.asked"
 """Hub asks the cloud services to tell again what every node, or one node, should have.

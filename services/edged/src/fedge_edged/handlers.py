@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from fedge_edged.execs import Execs
 from fedge_edged.logs import Log, LogError, LogOptions, read_log
 from fedge_edged.node_pods import NodePods
 from fedge_edged.specs import Specs
@@ -49,6 +50,7 @@ class Handlers:
         node: NodeName,
         pods: NodePods,
         specs: Specs,
+        execs: Execs,
         fabric: Fabric,
         take: Callable[[Change], None],
         report_all: Callable[[], None],
@@ -60,13 +62,15 @@ class Handlers:
         self._node = node
         self._pods = pods
         self._specs = specs
+        self._execs = execs
         self._fabric = fabric
 
     def subscribe(self) -> None:
         """Take part in all of edged's queues."""
         self._fabric.subscribe(t.local_objects("edged", RESOURCES), self.on_change)
         self._fabric.subscribe(
-            t.edge_request("edged", self._node, ("logs", "stream", "inventory")), self.on_request
+            t.edge_request("edged", self._node, ("logs", "exec", "stream", "inventory")),
+            self.on_request,
         )
 
     async def on_change(self, delivery: Delivery) -> None:
@@ -80,6 +84,8 @@ class Handlers:
                 self._report_all()
             case kinds.LOGS_ASKED:
                 await self._logs(delivery.envelope)
+            case kinds.EXEC_ASKED:
+                await self._exec(delivery.envelope)
             case kinds.STREAM_HEARD:
                 self._streams.hear(delivery.envelope.subject, _data_of(delivery.envelope))
             case other:
@@ -101,6 +107,17 @@ class Handlers:
         for index, piece in enumerate(pieces):
             answer = {"status": status, "body": piece, "index": index}
             await self._publish(request.id, {**answer, "last": index == len(pieces) - 1})
+
+    async def _exec(self, request: Envelope) -> None:
+        try:
+            asked = self._execs.asked(_data_of(request))
+        except LogError as exc:
+            refusal = {"status": exc.code, "body": f"{exc}\n", "index": 0, "last": True}
+            await self._publish(request.id, refusal)
+        except (KeyError, AttributeError) as exc:
+            raise MalformedError(f"a request to run a command without {exc}") from exc
+        else:
+            self._streams.open(request.id, partial(self._execs.run, asked))
 
     async def _publish(self, request_id: str, data: Mapping[str, Any]) -> None:
         await self._fabric.publish(

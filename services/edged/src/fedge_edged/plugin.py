@@ -298,6 +298,7 @@ async def run(settings: EdgedSettings, ready: Ready) -> None:
 
 async def _serve_broker(edged: _Edged, ready: Ready, streams: asyncio.TaskGroup) -> None:
     # loaded only now: it takes a second on a small gateway
+    from fedge_edged.execs import Execs  # noqa: PLC0415
     from fedge_edged.handlers import Handlers  # noqa: PLC0415
     from fedge_fabric import topology  # noqa: PLC0415
     from fedge_fabric.fabric import Fabric  # noqa: PLC0415
@@ -310,6 +311,7 @@ async def _serve_broker(edged: _Edged, ready: Ready, streams: asyncio.TaskGroup)
         node=edged.node,
         pods=edged.pods,
         specs=edged.specs,
+        execs=Execs(edged.runtime, edged.pods),
         fabric=fabric,
         take=edged.take,
         report_all=edged.report_all,

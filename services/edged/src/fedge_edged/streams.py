@@ -6,7 +6,8 @@ and not the broker's memory. One that has said nothing for long is gone, and the
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+import base64
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
 import structlog
@@ -40,6 +41,9 @@ class Stream:
         self._is_over = False
         self._heard_at = asyncio.get_running_loop().time()
         self._sending = asyncio.Lock()
+        self._inputs: asyncio.Queue[bytes] = asyncio.Queue()
+        self._early: dict[int, bytes] = {}
+        self._taken = 0
 
     async def send(self, piece: Mapping[str, Any], *, last: bool = False) -> None:
         """Send a piece once there is room for it.
@@ -58,7 +62,8 @@ class Stream:
                 self._check()
             self._check()
             await self._publish(
-                self._request_id, {"status": 200, **piece, "index": self._index, "last": last}
+                self._request_id,
+                {"status": 200, **piece, "index": self._index, "taken": self._taken, "last": last},
             )
             self._index += 1
 
@@ -68,6 +73,20 @@ class Stream:
         self._is_over = self._is_over or is_over
         self._heard_at = asyncio.get_running_loop().time()
         self._heard.set()
+
+    async def inputs(self) -> AsyncIterator[bytes]:
+        """Yield what the asker gives, in order; every so often it is told how much was taken."""
+        while True:
+            yield await self._inputs.get()
+            self._taken += 1
+            if self._taken % (WINDOW // 4) == 0:
+                await self.send({"body": ""})
+
+    def give(self, number: int, content: bytes) -> None:
+        """Take an input; they may come in any order, and twice."""
+        self._early.setdefault(number, content)
+        while (following := self._taken + self._inputs.qsize()) in self._early:
+            self._inputs.put_nowait(self._early.pop(following))
 
     async def stay(self) -> None:
         """Tell that we are there until nobody reads any more.
@@ -109,6 +128,8 @@ class Streams:
         stream = self._streams.get(request_id)
         if stream is not None:
             stream.hear(int(data.get("seen", 0)), is_over=bool(data.get("over")))
+            if "frame" in data:
+                stream.give(int(data["number"]), base64.b64decode(data["frame"]))
 
     async def _run(self, stream: Stream, work: Callable[[Stream], Awaitable[None]]) -> None:
         working = asyncio.ensure_future(work(stream))

@@ -1,6 +1,6 @@
-"""Hub's HTTP: health, metrics, and containers' logs for the API server.
+"""Hub's HTTP: health, metrics, and containers' logs and commands for the API server.
 
-The path of logs is the kubelet's (``/containerLogs/...``) with the node in front.
+The paths are the kubelet's (``/containerLogs/...``, ``/exec/...``) with the node in front.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -10,11 +10,12 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
 
 from fedge_fabric import UnavailableError, UnroutableError, kinds
 from fedge_fabric.fabric import Statistics
 from fedge_hub.domain import Nodes
+from fedge_hub.execs import ContainerExec
 from fedge_hub.ports import RequestLink
 from fedge_objects import NodeName
 
@@ -91,6 +92,10 @@ def create_app(
 
     return Starlette(
         routes=[
+            WebSocketRoute(
+                "/nodes/{node}/exec/{namespace}/{pod}/{container}",
+                ContainerExec(nodes, requests).serve,
+            ),
             Route("/livez", livez),
             Route("/readyz", readyz),
             Route("/metrics", metrics),

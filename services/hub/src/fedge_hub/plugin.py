@@ -59,6 +59,7 @@ async def run(settings: HubSettings, ready: Ready) -> None:
                 port=settings.http_port,
                 log_config=None,
                 lifespan="off",
+                ws="websockets-sansio",
             )
         )
         async with asyncio.TaskGroup() as tasks:

@@ -1,6 +1,6 @@
 """What hub's domain needs from outside."""
 
-from collections.abc import AsyncGenerator, Collection, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -136,6 +136,7 @@ class RequestLink(Protocol):
         *,
         deadline_seconds: float,
         goes_on: bool = False,
+        inputs: AsyncIterator[bytes] | None = None,
     ) -> AsyncGenerator[Mapping[str, Any], None]:
         """Yield the pieces of the answer.
 
@@ -145,6 +146,7 @@ class RequestLink(Protocol):
             data: the question.
             deadline_seconds: how long to wait for each piece.
             goes_on: whether the node goes on answering until nobody reads any more.
+            inputs: what is given to the node meanwhile.
 
         Raises:
             UnroutableError: the node has never linked.

@@ -5,9 +5,10 @@ has been read, which is also the sign that somebody still reads.
 """
 
 import asyncio
+import base64
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -26,9 +27,30 @@ from fedge_fabric.fabric import Fabric
 from fedge_objects import NodeName
 
 MAX_PENDING_PIECES = 256
+MAX_PENDING_INPUTS = 32
 TELL_PIECES = 8
 TELL_SECONDS = 10.0
 """The node is told how far an answer that goes on was read after so many pieces, or so long."""
+
+
+class _Credit:
+    """How many inputs may be on their way."""
+
+    def __init__(self) -> None:
+        self._taken = 0
+        self._news = asyncio.Event()
+
+    def take(self, taken: int) -> None:
+        """Hear how many the node has used."""
+        if taken > self._taken:
+            self._taken = taken
+            self._news.set()
+
+    async def room_for(self, number: int) -> None:
+        """Wait until another may be sent."""
+        while number - self._taken >= MAX_PENDING_INPUTS:
+            self._news.clear()
+            await self._news.wait()
 
 
 class Requests:
@@ -46,6 +68,7 @@ class Requests:
         *,
         deadline_seconds: float,
         goes_on: bool = False,
+        inputs: AsyncIterator[bytes] | None = None,
     ) -> AsyncGenerator[Mapping[str, Any], None]:
         """Yield the pieces of the answer in order; see ``RequestLink.ask``."""
         envelope = Envelope(type=kind, source="/cloud/hub", data=data)
@@ -54,8 +77,14 @@ class Requests:
         early: dict[int, Mapping[str, Any]] = {}
         seen = 0
         told = time.monotonic()
+        credit = _Credit()
+        giving: asyncio.Task[None] | None = None
         try:
             await self._send(envelope, node, kind.split(".")[1], deadline_seconds)
+            if inputs is not None:
+                giving = asyncio.create_task(
+                    self._give(envelope.id, node, inputs, credit), name=f"give {envelope.id}"
+                )
             while True:
                 if seen not in early:
                     async with asyncio.timeout(deadline_seconds):
@@ -64,6 +93,7 @@ class Requests:
                         early[piece["index"]] = piece
                     continue
                 piece = early.pop(seen)
+                credit.take(int(piece.get("taken", 0)))
                 yield piece
                 seen += 1
                 if piece["last"]:
@@ -74,17 +104,33 @@ class Requests:
                     await self._tell(envelope.id, node, seen, is_over=False)
         finally:
             del self._pending[envelope.id]
+            if giving is not None:
+                giving.cancel()
+                await asyncio.gather(giving, return_exceptions=True)
             if goes_on:
                 with contextlib.suppress(UnavailableError, UnroutableError):  # it ends by itself
                     await self._tell(envelope.id, node, seen, is_over=True)
 
-    async def _tell(self, request_id: str, node: NodeName, seen: int, *, is_over: bool) -> None:
-        """Tell the node how far its answer has been read."""
+    async def _give(
+        self, request_id: str, node: NodeName, inputs: AsyncIterator[bytes], credit: "_Credit"
+    ) -> None:
+        """Send the node what is given; no more than it can take."""
+        number = 0
+        async for each in inputs:
+            await credit.room_for(number)
+            frame = base64.b64encode(each).decode()
+            await self._tell(request_id, node, 0, is_over=False, number=number, frame=frame)
+            number += 1
+
+    async def _tell(
+        self, request_id: str, node: NodeName, seen: int, *, is_over: bool, **given: object
+    ) -> None:
+        """Tell the node how far its answer has been read, and what is given."""
         envelope = Envelope(
             type=kinds.STREAM_HEARD,
             source="/cloud/hub",
             subject=request_id,
-            data={"seen": seen, "over": is_over},
+            data={"seen": seen, "over": is_over, **given},
         )
         await self._send(envelope, node, "stream", TELL_SECONDS)
 

@@ -12,12 +12,14 @@ import structlog
 
 from fedge_apiserver.errors import (
     ApiError,
+    bad_request,
     internal,
     method_not_allowed,
     no_such_path,
     unauthorized,
 )
 from fedge_apiserver.http._discovery import VERSION, Discovery
+from fedge_apiserver.http._execs import Execs, deny
 from fedge_apiserver.http._logs import Logs
 from fedge_apiserver.http._messages import (
     ClientGoneError,
@@ -32,6 +34,7 @@ from fedge_apiserver.http._reviews import review_access
 from fedge_apiserver.http._writing import Writing
 from fedge_apiserver.registry import Registry
 from fedge_apiserver.resources import PODS, Resource
+from fedge_apiserver.store import encode
 
 log = structlog.stdlib.get_logger("fedge.apiserver.http")
 
@@ -59,6 +62,7 @@ class ApiApplication:
         self._discovery = Discovery(registry.catalog)
         self._openapi = OpenApi(registry.catalog)
         self._logs = Logs(registry, hub_url)
+        self._execs = Execs(registry, hub_url)
 
     def stop(self) -> None:
         """End the streams, so that the server can stop."""
@@ -70,6 +74,9 @@ class ApiApplication:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
+        if scope["type"] == "websocket":
+            await self._upgrade(scope, receive, send)
+            return
         if scope["type"] != "http":
             return
         is_started = False
@@ -94,6 +101,19 @@ class ApiApplication:
                 raise
             log.exception("request_failed", method=request.method, path=request.path)
             await request.answer_error(internal(f"{type(exc).__name__}; see the server's log"))
+
+    async def _upgrade(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request for a WebSocket."""
+        request = Request.of({**scope, "method": "GET"}, receive, send)
+        try:
+            self._authenticate(request)
+            match [part for part in request.path.split("/") if part]:
+                case ["api", "v1", "namespaces", namespace, "pods", name, "exec"]:
+                    await self._execs.serve(scope, receive, send, namespace=namespace, name=name)
+                case _:
+                    raise no_such_path()
+        except ApiError as exc:
+            await deny(send, exc, encode(exc.status()))
 
     def _authenticate(self, request: Request) -> None:
         if self._token is None or request.path in _OPEN_PATHS:
@@ -255,6 +275,10 @@ class ApiApplication:
         match subresource:
             case "log" if resource is PODS and request.method == "GET":
                 await self._logs.stream(request, namespace, name)
+            case "exec" if resource is PODS:
+                raise bad_request("you must upgrade the connection to a WebSocket for exec")
+            case "ephemeralcontainers" if resource is PODS:
+                await self._by_method(request, resource, namespace, name, "")
             case "binding" if resource is PODS and request.method == "POST":
                 await self._writing.bind(request, namespace, name)
             case "finalize" if request.method == "PUT":

@@ -51,7 +51,7 @@ class Logs:
             ApiError: there is no such pod or container, or no way to its node.
         """
         pod = decode(self._registry.get(PODS, namespace, name).body)
-        container = _container(pod, request.query.get("container", ""))
+        container = container_of(pod, request.query.get("container", ""))
         node = pod["spec"].get("nodeName")
         if not node:
             raise bad_request(
@@ -59,7 +59,7 @@ class Logs:
                 "yet"
             )
         if self._hub_url is None:
-            raise _no_way(
+            raise no_way(
                 "this API server knows no hub, so there is no way to the node's logs: set "
                 "FEDGE_APISERVER_HUB_URL and start it again"
             )
@@ -91,14 +91,14 @@ class Logs:
             async with self._client.stream("GET", url) as answer:
                 if answer.is_error:
                     reason = (await answer.aread()).decode("utf-8", "replace").strip()
-                    raise _refusal(answer.status_code, reason)
+                    raise refusal(answer.status_code, reason)
                 await request.start_stream(b"text/plain")
                 is_started = True
                 async for piece in answer.aiter_bytes():
                     await request.send_piece(piece)
         except httpx.TransportError as exc:
             if not is_started:
-                raise _no_way(
+                raise no_way(
                     f"the hub at {self._hub_url} cannot be reached: {type(exc).__name__} {exc}; "
                     "check that it runs (fedge run hub)"
                 ) from exc
@@ -107,7 +107,7 @@ class Logs:
         await request.send_piece(b"", is_last=True)
 
 
-def _container(pod: JsonObject, wanted: str) -> str:
+def container_of(pod: JsonObject, wanted: str) -> str:
     spec = pod["spec"]
     names = [c["name"] for field in _LISTS for c in spec.get(field) or ()]
     name = pod["metadata"]["name"]
@@ -128,18 +128,18 @@ def _container(pod: JsonObject, wanted: str) -> str:
     return str(names[0])
 
 
-def _no_way(message: str) -> ApiError:
+def no_way(message: str) -> ApiError:
     # Without Retry-After: with it kubectl tries for ten seconds before it shows the message.
     return ApiError(503, "ServiceUnavailable", message)
 
 
-def _refusal(code: int, reason: str) -> ApiError:
+def refusal(code: int, reason: str) -> ApiError:
     match code:
         case 400:
             return bad_request(reason)
         case 404:
             return ApiError(404, "NotFound", reason)
         case 503 | 504:
-            return _no_way(reason)
+            return no_way(reason)
         case _:
             return ApiError(500, "InternalError", f"the hub answered {code}: {reason}")

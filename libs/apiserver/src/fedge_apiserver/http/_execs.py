@@ -1,0 +1,121 @@
+"""Commands in containers: frames between the client and the hub.
+
+https://kubernetes.io/docs/reference/using-api/api-concepts/ (exec): the client speaks
+``v5.channel.k8s.io`` or ``v4.channel.k8s.io`` over a WebSocket; the first byte of a frame is its
+channel.
+"""
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import parse_qsl, quote, urlencode
+
+import structlog
+
+from fedge_apiserver.errors import ApiError, bad_request
+from fedge_apiserver.http._logs import container_of, no_way, refusal
+from fedge_apiserver.http._messages import Receive, Scope, Send
+from fedge_apiserver.registry import Registry
+from fedge_apiserver.resources import PODS
+from fedge_apiserver.store import decode
+
+if TYPE_CHECKING:
+    from websockets.asyncio.client import ClientConnection
+
+log = structlog.stdlib.get_logger("fedge.apiserver.execs")
+
+PROTOCOLS: Final = ("v5.channel.k8s.io", "v4.channel.k8s.io")
+_PARAMETERS: Final = ("command", "stdin", "tty")
+_OPEN_SECONDS: Final = 30.0
+
+
+class Execs:
+    """Runs commands through the hub at ``hub_url``; None if there is no hub."""
+
+    def __init__(self, registry: Registry, hub_url: str | None) -> None:
+        self._registry = registry
+        self._hub_url = hub_url.rstrip("/") if hub_url else None
+
+    async def serve(
+        self, scope: Scope, receive: Receive, send: Send, *, namespace: str, name: str
+    ) -> None:
+        """Connect the client to the command.
+
+        Raises:
+            ApiError: there is no such pod or container, no way to its node, or no protocol that
+                both speak. Nothing has been answered then.
+        """
+        from websockets.asyncio.client import connect  # noqa: PLC0415 - few servers need it
+        from websockets.exceptions import InvalidStatus, WebSocketException  # noqa: PLC0415
+
+        protocol = next((each for each in PROTOCOLS if each in scope["subprotocols"]), None)
+        if protocol is None:
+            raise bad_request(f"this server speaks {' and '.join(PROTOCOLS)} here")
+        url = self._url(scope, namespace, name)
+        try:
+            async with connect(
+                url, max_size=None, max_queue=4, open_timeout=_OPEN_SECONDS, proxy=None
+            ) as hub:
+                await receive()  # the client's wish to connect
+                await send({"type": "websocket.accept", "subprotocol": protocol})
+                await _join(hub, receive, send)
+        except InvalidStatus as exc:
+            reason = (exc.response.body or b"").decode("utf-8", "replace").strip()
+            raise refusal(exc.response.status_code, reason) from exc
+        except (OSError, WebSocketException) as exc:
+            raise no_way(f"the hub cannot be reached: {type(exc).__name__} {exc}") from exc
+
+    def _url(self, scope: Scope, namespace: str, name: str) -> str:
+        query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+        if not any(key == "command" for key, _ in query):
+            raise bad_request("you must specify at least 1 command for the container")
+        pod = decode(self._registry.get(PODS, namespace, name).body)
+        container = container_of(pod, dict(query).get("container", ""))
+        node = pod["spec"].get("nodeName")
+        if not node:
+            raise bad_request(f"pod {name} does not have a host assigned")
+        if self._hub_url is None:
+            raise no_way(
+                "this API server knows no hub, so there is no way to the node: set "
+                "FEDGE_APISERVER_HUB_URL and start it again"
+            )
+        parts = "/".join(quote(part, safe="") for part in (namespace, name, container))
+        passed = urlencode([(key, value) for key, value in query if key in _PARAMETERS])
+        base = self._hub_url.replace("http", "ws", 1)
+        return f"{base}/nodes/{quote(node, safe='')}/exec/{parts}?{passed}"
+
+
+async def _join(hub: "ClientConnection", receive: Receive, send: Send) -> None:
+    """Pass frames both ways until either side is done."""
+    showing = asyncio.create_task(_show(hub, send), name="exec output")
+    typing = asyncio.create_task(_type(hub, receive), name="exec input")
+    try:
+        await asyncio.wait({showing, typing}, return_when=asyncio.FIRST_COMPLETED)
+        if showing.done():
+            await showing
+            await send({"type": "websocket.close", "code": 1000})
+    finally:
+        for task in (showing, typing):
+            task.cancel()
+        await asyncio.gather(showing, typing, return_exceptions=True)
+
+
+async def _show(hub: "ClientConnection", send: Send) -> None:
+    async for frame in hub:
+        await send({"type": "websocket.send", "bytes": frame})
+
+
+async def _type(hub: "ClientConnection", receive: Receive) -> None:
+    while True:
+        message: dict[str, Any] = await receive()
+        if message["type"] == "websocket.disconnect":
+            return
+        frame = message.get("bytes")
+        if frame:
+            await hub.send(frame)
+
+
+async def deny(send: Send, error: ApiError, body: bytes) -> None:
+    """Refuse a WebSocket with an answer of HTTP."""
+    headers = [(b"content-type", b"application/json")]
+    await send({"type": "websocket.http.response.start", "status": error.code, "headers": headers})
+    await send({"type": "websocket.http.response.body", "body": body})

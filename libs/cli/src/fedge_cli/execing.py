@@ -1,0 +1,145 @@
+"""Commands in containers, over a WebSocket.
+
+The protocol is ``v4.channel.k8s.io``: the first byte of a frame is its channel.
+https://kubernetes.io/docs/reference/using-api/api-concepts/
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import IO
+from urllib.parse import urlencode
+
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+from websockets.typing import Subprotocol
+
+from fedge_cli.api import Api
+from fedge_cli.errors import AwayError, CommandError
+
+PROTOCOL = Subprotocol("v4.channel.k8s.io")
+_STDIN, _STDOUT, _STDERR, _ERROR, _RESIZE = b"\0", b"\1", b"\2", b"\3", b"\4"
+_PIECE_BYTES = 32 * 1024
+_OPEN_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What is to run, and how."""
+
+    command: list[str]
+    container: str = ""
+    stdin: bool = False
+    tty: bool = False
+
+
+def run_command(api: Api, path: str, wish: Wish) -> int:
+    """Run a command and show what it says; return its exit code.
+
+    Raises:
+        CommandError: the server refuses.
+        AwayError: the connection cannot be made, or broke before the command had ended.
+    """
+    parameters = [("command", each) for each in wish.command]
+    if wish.container:
+        parameters.append(("container", wish.container))
+    parameters += [("stdout", "true"), ("stderr", "false" if wish.tty else "true")]
+    parameters += [("stdin", str(wish.stdin).lower()), ("tty", str(wish.tty).lower())]
+    url, headers, context = api.socket_access(f"{path}?{urlencode(parameters)}")
+    try:
+        with connect(
+            url,
+            subprotocols=[PROTOCOL],
+            additional_headers=headers,
+            ssl=context,
+            max_size=None,
+            open_timeout=_OPEN_SECONDS,
+            proxy=None,
+        ) as socket:
+            return _talk(socket, wish)
+    except InvalidStatus as exc:
+        raise CommandError(_reason(exc.response.status_code, exc.response.body)) from exc
+    except (OSError, ConnectionClosed) as exc:
+        raise AwayError(f"the connection to the command broke: {exc}") from exc
+
+
+def _talk(socket: ClientConnection, wish: Wish) -> int:
+    if wish.stdin:
+        threading.Thread(target=_type, args=(socket,), daemon=True, name="input").start()
+    with _terminal(socket) if wish.tty else contextlib.nullcontext():
+        for frame in socket:
+            if not isinstance(frame, bytes) or len(frame) < 1:
+                continue
+            channel, content = frame[:1], frame[1:]
+            if channel == _ERROR:
+                return _exit_code(content)
+            if channel in (_STDOUT, _STDERR):
+                _write(sys.stdout.buffer if channel == _STDOUT else sys.stderr.buffer, content)
+    raise AwayError("the connection ended before the command told how it had ended")
+
+
+def _type(socket: ClientConnection) -> None:
+    with contextlib.suppress(ConnectionClosed):  # the command has ended
+        while content := os.read(sys.stdin.fileno(), _PIECE_BYTES):
+            socket.send(_STDIN + content)
+
+
+@contextlib.contextmanager
+def _terminal(socket: ClientConnection) -> Iterator[None]:
+    """Hand each key on as it is, and tell how large the terminal is."""
+    import termios  # noqa: PLC0415 - only where a terminal is asked for
+    import tty  # noqa: PLC0415
+
+    def tell(*_: object) -> None:
+        size = shutil.get_terminal_size()
+        with contextlib.suppress(ConnectionClosed):
+            told = json.dumps({"Width": size.columns, "Height": size.lines})
+            socket.send(_RESIZE + told.encode())
+
+    tell()
+    if not sys.stdin.isatty():
+        yield
+        return
+    before = termios.tcgetattr(sys.stdin)
+    handler = signal.signal(signal.SIGWINCH, tell)
+    try:
+        tty.setraw(sys.stdin)
+        yield
+    finally:
+        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
+        signal.signal(signal.SIGWINCH, handler)
+
+
+def _write(stream: IO[bytes], content: bytes) -> None:
+    stream.write(content)
+    stream.flush()
+
+
+def _exit_code(content: bytes) -> int:
+    """Return the exit code that a ``Status`` object tells.
+
+    Raises:
+        CommandError: the command did not run.
+    """
+    status = json.loads(content)
+    if status.get("status") == "Success":
+        return 0
+    for cause in (status.get("details") or {}).get("causes") or ():
+        if cause.get("reason") == "ExitCode":
+            return int(cause["message"])
+    raise CommandError(str(status.get("message") or "the command failed"))
+
+
+def _reason(code: int, body: bytes | bytearray | None) -> str:
+    text = (body or b"").decode(errors="replace").strip()
+    try:
+        status = json.loads(text)
+        return f"Error from server ({status['reason']}): {status['message']}"
+    except (ValueError, KeyError, TypeError):
+        return f"the server answered {code}: {text}"

@@ -24,11 +24,15 @@ async def run(*argv: str, given: bytes | None = None) -> tuple[int, bytes, bytes
     return process.returncode, out, err
 
 
+async def run_fedge(*argv: str, given: bytes | None = None) -> tuple[int, bytes, bytes]:
+    return await run(sys.executable, "-m", "fedge_cli", *argv, given=given)
+
+
 async def fedge_exec(
     story: Story, *argv: str, given: bytes | None = None
 ) -> tuple[int, bytes, bytes]:
     kubeconfig = ("--kubeconfig", str(story.stack.kubeconfig))
-    return await run(sys.executable, "-m", "fedge_cli", "exec", *kubeconfig, *argv, given=given)
+    return await run_fedge("exec", *kubeconfig, *argv, given=given)
 
 
 @pytest.mark.usefixtures("container")

@@ -66,6 +66,14 @@ Files = Annotated[
         "-f", "--filename", help="File, folder, or - for standard input; may be repeated."
     ),
 ]
+EdgeSocket = Annotated[
+    Path | None,
+    typer.Option(
+        "--edge-socket",
+        envvar="FEDGE_EDGE_SOCKET",
+        help="On a node itself: edged's socket, in place of the API server.",
+    ),
+]
 DataDir = Annotated[
     Path | None,
     typer.Option("--data-dir", envvar="FEDGE_DATA_DIR", help="Folder of all that the demo makes."),
@@ -247,24 +255,36 @@ def logs(
         bool, typer.Option("-p", "--previous", help="Of the run before the last restart.")
     ] = False,
     timestamps: Annotated[bool, typer.Option("--timestamps", help="With times.")] = False,
-    follow: Annotated[
-        bool, typer.Option("-f", "--follow", help="Go on with new lines, if the node can.")
-    ] = False,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on with new lines.")] = False,
+    edge_socket: EdgeSocket = None,
     kubeconfig: Kubeconfig = None,
 ) -> None:
     """Print what a container of a pod wrote."""
     from fedge_cli.durations import parse_seconds  # noqa: PLC0415 - only this command's
 
+    query = {
+        "container": container,
+        "tailLines": str(tail) if tail >= 0 else "",
+        "sinceSeconds": str(parse_seconds(since)) if since else "",
+        "previous": "true" if previous else "",
+        "timestamps": "true" if timestamps else "",
+        "follow": "true" if follow else "",
+    }
+    name = pod.removeprefix("pods/").removeprefix("pod/")
+    if edge_socket is not None:
+        from fedge_cli.at_the_edge import show_logs  # noqa: PLC0415 - only on a node
+
+        options = {key: value for key, value in query.items() if value}
+        with _told():
+            show_logs(
+                edge_socket,
+                namespace=namespace or "default",
+                pod=name,
+                container=container,
+                options=options,
+            )
+        return
     with _connected(kubeconfig) as (api, default):
-        query = {
-            "container": container,
-            "tailLines": str(tail) if tail >= 0 else "",
-            "sinceSeconds": str(parse_seconds(since)) if since else "",
-            "previous": "true" if previous else "",
-            "timestamps": "true" if timestamps else "",
-            "follow": "true" if follow else "",
-        }
-        name = pod.removeprefix("pods/").removeprefix("pod/")
         path = api.find_type("pods").path(namespace or default, name, "log")
         asked = {name: value for name, value in query.items() if value}
         for piece in api.stream_bytes(path, query=asked):
@@ -283,15 +303,24 @@ def exec_(
     namespace: Namespace = "",
     stdin: Annotated[bool, typer.Option("-i", "--stdin", help="Pass on what is typed.")] = False,
     tty: Annotated[bool, typer.Option("-t", "--tty", help="As in a terminal.")] = False,
+    edge_socket: EdgeSocket = None,
     kubeconfig: Kubeconfig = None,
 ) -> None:
     """Run a command in a container of a pod; its exit code is this one's."""
     from fedge_cli.execing import Wish, run_command  # noqa: PLC0415 - only this command's
 
+    name = pod.removeprefix("pods/").removeprefix("pod/")
+    wish = Wish(command=command, container=container, stdin=stdin, tty=tty)
+    if edge_socket is not None:
+        from fedge_cli import at_the_edge  # noqa: PLC0415 - only on a node
+
+        with _told():
+            code = at_the_edge.run_command(
+                edge_socket, namespace=namespace or "default", pod=name, wish=wish
+            )
+        raise typer.Exit(code)
     with _connected(kubeconfig) as (api, default):
-        name = pod.removeprefix("pods/").removeprefix("pod/")
         path = api.find_type("pods").path(namespace or default, name, "exec")
-        wish = Wish(command=command, container=container, stdin=stdin, tty=tty)
         code = run_command(api, path, wish)
     raise typer.Exit(code)
 

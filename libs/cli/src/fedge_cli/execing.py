@@ -11,9 +11,9 @@ import shutil
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, Protocol
 from urllib.parse import urlencode
 
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -62,43 +62,68 @@ def run_command(api: Api, path: str, wish: Wish) -> int:
             open_timeout=_OPEN_SECONDS,
             proxy=None,
         ) as socket:
-            return _talk(socket, wish)
+            return talk(_Socket(socket), socket, wish)
     except InvalidStatus as exc:
         raise CommandError(_reason(exc.response.status_code, exc.response.body)) from exc
     except (OSError, ConnectionClosed) as exc:
         raise AwayError(f"the connection to the command broke: {exc}") from exc
 
 
-def _talk(socket: ClientConnection, wish: Wish) -> int:
+class Frames(Protocol):
+    """Takes and gives frames."""
+
+    def send(self, message: bytes, /) -> None:
+        """Send one."""
+        ...
+
+
+class _Socket(Frames):
+    """A WebSocket."""
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self._connection = connection
+
+    def send(self, message: bytes, /) -> None:
+        """See ``Frames``."""
+        self._connection.send(message)
+
+
+def talk(socket: Frames, frames: Iterable[bytes | str], wish: Wish) -> int:
+    """Pass on what is typed and show what comes; return the command's exit code.
+
+    Raises:
+        CommandError: the command did not run.
+        AwayError: the connection ended before the command had.
+    """
     if wish.stdin:
         threading.Thread(target=_type, args=(socket,), daemon=True, name="input").start()
     with _terminal(socket) if wish.tty else contextlib.nullcontext():
-        for frame in socket:
+        for frame in frames:
             if not isinstance(frame, bytes) or len(frame) < 1:
                 continue
             channel, content = frame[:1], frame[1:]
             if channel == _ERROR:
-                return _exit_code(content)
+                return exit_code_of(content)
             if channel in (_STDOUT, _STDERR):
                 _write(sys.stdout.buffer if channel == _STDOUT else sys.stderr.buffer, content)
     raise AwayError("the connection ended before the command told how it had ended")
 
 
-def _type(socket: ClientConnection) -> None:
-    with contextlib.suppress(ConnectionClosed):  # the command has ended
+def _type(socket: Frames) -> None:
+    with contextlib.suppress(ConnectionClosed, OSError):  # the command has ended
         while content := os.read(sys.stdin.fileno(), _PIECE_BYTES):
             socket.send(_STDIN + content)
 
 
 @contextlib.contextmanager
-def _terminal(socket: ClientConnection) -> Iterator[None]:
+def _terminal(socket: Frames) -> Iterator[None]:
     """Hand each key on as it is, and tell how large the terminal is."""
     import termios  # noqa: PLC0415 - only where a terminal is asked for
     import tty  # noqa: PLC0415
 
     def tell(*_: object) -> None:
         size = shutil.get_terminal_size()
-        with contextlib.suppress(ConnectionClosed):
+        with contextlib.suppress(ConnectionClosed, OSError):
             told = json.dumps({"Width": size.columns, "Height": size.lines})
             socket.send(_RESIZE + told.encode())
 
@@ -121,7 +146,7 @@ def _write(stream: IO[bytes], content: bytes) -> None:
     stream.flush()
 
 
-def _exit_code(content: bytes) -> int:
+def exit_code_of(content: bytes) -> int:
     """Return the exit code that a ``Status`` object tells.
 
     Raises:

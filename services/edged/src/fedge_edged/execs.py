@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from fedge_cri import ContainerState, RefusedError, Runtime, RuntimeFaultError
 from fedge_edged.logs import LogError
 from fedge_edged.node_pods import NodePods
-from fedge_edged.streams import Stream
+from fedge_edged.streams import Sink
 
 if TYPE_CHECKING:
     from websockets.asyncio.client import ClientConnection
@@ -68,7 +68,7 @@ class Execs:
             tty=bool(data.get("tty")),
         )
 
-    async def run(self, asked: ExecAsked, stream: Stream) -> None:
+    async def run(self, asked: ExecAsked, sink: Sink) -> None:
         """Run a command until it has ended or nobody watches any more."""
         from websockets.asyncio.client import connect  # noqa: PLC0415 - few gateways need it
         from websockets.exceptions import WebSocketException  # noqa: PLC0415
@@ -90,21 +90,21 @@ class Execs:
                 max_queue=4,
                 proxy=None,
             ) as socket:
-                await stream.send({"body": ""})
-                typing = asyncio.create_task(_type(socket, stream), name="exec input")
+                await sink.send({"body": ""})
+                typing = asyncio.create_task(_type(socket, sink), name="exec input")
                 try:
-                    await _show(socket, stream)
+                    await _show(socket, sink)
                 finally:
                     typing.cancel()
                     await asyncio.gather(typing, return_exceptions=True)
         except (RuntimeFaultError, OSError, WebSocketException) as exc:
             status = 400 if isinstance(exc, RefusedError) else 500
-            await stream.send({"status": status, "body": f"{exc}\n"}, last=True)
+            await sink.send({"status": status, "body": f"{exc}\n"}, last=True)
         else:
-            await stream.send({"body": ""}, last=True)
+            await sink.send({"body": ""}, last=True)
 
 
-async def _show(socket: "ClientConnection", stream: Stream) -> None:
+async def _show(socket: "ClientConnection", sink: Sink) -> None:
     async for frame in socket:
         if not isinstance(frame, bytes) or not frame:
             continue
@@ -112,10 +112,10 @@ async def _show(socket: "ClientConnection", stream: Stream) -> None:
         for start in range(0, max(1, len(content)), MOST_FRAME_BYTES):
             part = channel + content[start : start + MOST_FRAME_BYTES]
             if len(part) > 1:
-                await stream.send({"body": "", "frame": base64.b64encode(part).decode()})
+                await sink.send({"body": "", "frame": base64.b64encode(part).decode()})
 
 
-async def _type(socket: "ClientConnection", stream: Stream) -> None:
-    async for frame in stream.inputs():
+async def _type(socket: "ClientConnection", sink: Sink) -> None:
+    async for frame in sink.inputs():
         if frame[0] != CLOSE_CHANNEL:
             await socket.send(frame)

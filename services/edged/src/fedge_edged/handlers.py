@@ -2,17 +2,13 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from fedge_edged.execs import Execs
-from fedge_edged.logs import Log, LogError, LogOptions, read_log
-from fedge_edged.node_pods import NodePods
-from fedge_edged.specs import Specs
-from fedge_edged.streams import Stream, Streams
+from fedge_edged.log_requests import LogRequests, pieces_of
+from fedge_edged.logs import LogError, read_log
+from fedge_edged.streams import Streams
 from fedge_fabric import (
     Address,
     Envelope,
@@ -27,18 +23,6 @@ from fedge_fabric.fabric import Delivery, Fabric
 from fedge_objects import Change, NodeName
 
 RESOURCES = ("pods", "configmaps", "secrets", "serviceaccounts", "nodes")
-PIECE_CHARACTERS = 256 * 1024
-FOLLOW_SECONDS = 0.25
-"""How often a log that is followed is looked at."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Asked:
-    """Which log is asked for, how, and whether somebody still writes to it."""
-
-    path: Path
-    options: LogOptions
-    is_running: Callable[[], bool]
 
 
 class Handlers:
@@ -48,8 +32,7 @@ class Handlers:
         self,
         *,
         node: NodeName,
-        pods: NodePods,
-        specs: Specs,
+        log_requests: LogRequests,
         execs: Execs,
         fabric: Fabric,
         take: Callable[[Change], None],
@@ -60,8 +43,7 @@ class Handlers:
         self._take = take
         self._report_all = report_all
         self._node = node
-        self._pods = pods
-        self._specs = specs
+        self._log_requests = log_requests
         self._execs = execs
         self._fabric = fabric
 
@@ -94,16 +76,16 @@ class Handlers:
     async def _logs(self, request: Envelope) -> None:
         data = _data_of(request)
         try:
-            asked = self._asked(data)
+            asked = self._log_requests.asked(data)
             if asked.options.follow:
-                self._streams.open(request.id, partial(self._follow, asked))
+                self._streams.open(request.id, partial(self._log_requests.follow, asked))
                 return
             text, status = await asyncio.to_thread(read_log, asked.path, asked.options), 200
         except LogError as exc:
             text, status = f"{exc}\n", exc.code
         except (KeyError, AttributeError) as exc:
             raise MalformedError(f"a request for logs without {exc}") from exc
-        pieces = _pieces(text)
+        pieces = pieces_of(text)
         for index, piece in enumerate(pieces):
             answer = {"status": status, "body": piece, "index": index}
             await self._publish(request.id, {**answer, "last": index == len(pieces) - 1})
@@ -130,58 +112,6 @@ class Handlers:
             exchange=t.UP,
             routing_key=str(Address(self._node, MessageClass.REQUEST, ("answer",))),
         )
-
-    async def _follow(self, asked: _Asked, stream: Stream) -> None:
-        """Send a log and what comes, until its container has ended."""
-        try:
-            log = await asyncio.to_thread(Log, asked.path, asked.options)
-        except LogError as exc:
-            await stream.send({"status": exc.code, "body": f"{exc}\n"}, last=True)
-            return
-        with log:
-            text = await asyncio.to_thread(log.first)
-            while True:
-                for piece in _pieces(text):
-                    await stream.send({"body": piece})
-                is_running = asked.is_running()
-                text = await asyncio.to_thread(log.more)
-                if not text and not is_running:
-                    break
-                if not text:
-                    await asyncio.sleep(FOLLOW_SECONDS)
-        await stream.send({"body": ""}, last=True)
-
-    def _asked(self, data: Mapping[str, Any]) -> _Asked:
-        namespace, name = str(data["namespace"]), str(data["pod"])
-        container, query = str(data["container"]), data["options"]
-        if not isinstance(query, dict):
-            raise MalformedError("a request for logs without options")
-        worker = self._pods.find(namespace, name)
-        if worker is None or worker.pod is None:
-            raise LogError(404, f'pod "{namespace}/{name}" is not on this node')
-        options = LogOptions.parse(query, datetime.now(UTC))
-        attempts = worker.observed.attempts_of(container)
-        index = 1 if options.previous else 0
-        if len(attempts) <= index:
-            what = "previous terminated container" if options.previous else "container"
-            raise LogError(
-                400, f'{what} "{container}" in pod "{name}" not found or not started yet'
-            )
-        container_id, observed = attempts[index].id, worker.observed
-        folder = self._specs.log_folder(namespace, name, worker.uid)
-        return _Asked(
-            path=folder / container / f"{attempts[index].attempt}.log",
-            options=options,
-            is_running=lambda: any(each.id == container_id for each in observed.running()),
-        )
-
-
-def _pieces(text: str) -> list[str]:
-    """Return a text in parts that a message may carry; at least one."""
-    return [
-        text[start : start + PIECE_CHARACTERS]
-        for start in range(0, max(1, len(text)), PIECE_CHARACTERS)
-    ]
 
 
 def _data_of(request: Envelope) -> dict[str, Any]:

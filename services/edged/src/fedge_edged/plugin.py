@@ -22,11 +22,14 @@ from fedge_edged.context import Tools
 from fedge_edged.dns import Names
 from fedge_edged.environment import Environment
 from fedge_edged.evictor import Evictor, observing
+from fedge_edged.execs import Execs
 from fedge_edged.image_gc import ImageGC
 from fedge_edged.images import Images
 from fedge_edged.incarnation import next_incarnation
 from fedge_edged.limits import memory_of_node
 from fedge_edged.local_node import LocalNode
+from fedge_edged.local_socket import LocalSocket
+from fedge_edged.log_requests import LogRequests
 from fedge_edged.log_rotation import LogRotation
 from fedge_edged.node_pods import NodeObjects, NodePods
 from fedge_edged.pressure import Pressure, parse_thresholds
@@ -124,6 +127,14 @@ class _Edged:
         )
         self.pods = NodePods(
             tools=tools, objects=objects, tasks=tasks, look_at_node=self.local.view
+        )
+        self.log_requests = LogRequests(self.pods, self.specs)
+        self.execs = Execs(runtime, self.pods)
+        self.socket = LocalSocket(
+            settings.socket or settings.run_dir / "edged.sock",
+            pods=self.pods,
+            logs=self.log_requests,
+            execs=self.execs,
         )
         self.log_rotation = LogRotation(
             runtime=runtime,
@@ -293,12 +304,17 @@ async def run(settings: EdgedSettings, ready: Ready) -> None:
         tasks.create_task(edged.evictor.run(), name="evict pods")
         tasks.create_task(edged.image_gc.run(), name="image gc")
         tasks.create_task(edged.log_rotation.run(), name="rotate logs")
+        tasks.create_task(_serve_socket(edged.socket), name="serve socket")
         tasks.create_task(_serve_broker(edged, ready, tasks), name="serve broker")
+
+
+async def _serve_socket(socket: LocalSocket) -> None:
+    async with socket.serving():
+        await asyncio.get_running_loop().create_future()
 
 
 async def _serve_broker(edged: _Edged, ready: Ready, streams: asyncio.TaskGroup) -> None:
     # loaded only now: it takes a second on a small gateway
-    from fedge_edged.execs import Execs  # noqa: PLC0415
     from fedge_edged.handlers import Handlers  # noqa: PLC0415
     from fedge_fabric import topology  # noqa: PLC0415
     from fedge_fabric.fabric import Fabric  # noqa: PLC0415
@@ -309,9 +325,8 @@ async def _serve_broker(edged: _Edged, ready: Ready, streams: asyncio.TaskGroup)
     )
     Handlers(
         node=edged.node,
-        pods=edged.pods,
-        specs=edged.specs,
-        execs=Execs(edged.runtime, edged.pods),
+        log_requests=edged.log_requests,
+        execs=edged.execs,
         fabric=fabric,
         take=edged.take,
         report_all=edged.report_all,

@@ -44,6 +44,10 @@ class EdgedSettings(ServiceSettings):
     resolv_conf: Path = Path("/etc/resolv.conf")
     """The resolver settings of the node that pods get."""
 
+    socket: Path | None = None
+    """Unix socket for `fedge logs` and `fedge exec` at the node itself; by default ``edged.sock``
+    in ``run_dir``."""
+
     container_log_max_size: str = "10Mi"
     """How large a container's log grows before it is rotated."""
 

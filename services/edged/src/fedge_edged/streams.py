@@ -8,9 +8,10 @@ and not the broker's memory. One that has said nothing for long is gone, and the
 import asyncio
 import base64
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
+from typing_extensions import override
 
 log = structlog.stdlib.get_logger("fedge.edged")
 
@@ -25,11 +26,23 @@ Publish = Callable[[str, Mapping[str, Any]], Awaitable[None]]
 """Sends a piece of the answer to a request, by the request's id."""
 
 
+class Sink(Protocol):
+    """Where an answer that goes on is sent, and where inputs come from."""
+
+    async def send(self, piece: Mapping[str, Any], *, last: bool = False) -> None:
+        """Send a piece once there is room for it."""
+        ...
+
+    def inputs(self) -> AsyncIterator[bytes]:
+        """Yield what the asker gives."""
+        ...
+
+
 class StreamEndedError(Exception):
     """Nobody reads any more."""
 
 
-class Stream:
+class Stream(Sink):
     """One answer that goes on."""
 
     def __init__(self, request_id: str, publish: Publish) -> None:
@@ -45,6 +58,7 @@ class Stream:
         self._early: dict[int, bytes] = {}
         self._taken = 0
 
+    @override
     async def send(self, piece: Mapping[str, Any], *, last: bool = False) -> None:
         """Send a piece once there is room for it.
 
@@ -74,6 +88,7 @@ class Stream:
         self._heard_at = asyncio.get_running_loop().time()
         self._heard.set()
 
+    @override
     async def inputs(self) -> AsyncIterator[bytes]:
         """Yield what the asker gives, in order; every so often it is told how much was taken."""
         while True:

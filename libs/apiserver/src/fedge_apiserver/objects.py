@@ -263,11 +263,28 @@ def _by_subresource(
         elif managed := new["metadata"].get("managedFields"):
             parts["metadata"] = {**old["metadata"], "managedFields": managed}
         return {**old, **parts}
+    if subresource == "ephemeralcontainers":
+        return {**old, "spec": _with_ephemeral(old["spec"], new["spec"])}
     if subresource == "" and resource.has_status:
         if "status" in old:
             return {**new, "status": old["status"]}
         return {key: item for key, item in new.items() if key != "status"}
     return new
+
+
+def _with_ephemeral(old: JsonObject, new: JsonObject) -> JsonObject:
+    """Return a pod's spec with the ephemeral containers that were added; the others stay.
+
+    https://kubernetes.io/docs/concepts/workloads/pods/ephemeral-containers/
+    """
+    kept = list(old.get("ephemeralContainers") or ())
+    asked = list(new.get("ephemeralContainers") or ())
+    names = {each["name"] for each in kept}
+    gone = names - {each.get("name") for each in asked}
+    if gone:
+        raise bad_request(f"existing ephemeral containers {sorted(gone)} may not be removed")
+    added = [each for each in asked if each.get("name") not in names]
+    return {**old, "ephemeralContainers": [*kept, *added]}
 
 
 def _count_generation(resource: Resource, rules: Rules, new: JsonObject, old: JsonObject) -> None:

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import structlog
+
 from fedge_fabric import Address, InvalidError, MalformedError, MessageClass, change_of, kinds
 from fedge_fabric import topology as t
 from fedge_fabric.fabric import Delivery, Fabric
@@ -9,6 +11,8 @@ from fedge_hub.domain import Nodes
 from fedge_hub.ports import CloudLink
 from fedge_hub.requests import Requests
 from fedge_objects import NodeName, ObjectKey, Version
+
+log = structlog.stdlib.get_logger("fedge.hub")
 
 
 class Handlers:
@@ -69,8 +73,14 @@ class Handlers:
     async def on_event(self, delivery: Delivery) -> None:
         """Take an event that a node recorded."""
         node, envelope = _speaker(delivery), delivery.envelope
-        if envelope.type == kinds.EVENT_RECORDED:
-            await self._nodes.check_speaks_for_itself(node, _key(envelope.subject))
+        if envelope.type in {kinds.EVENT_RECORDED, kinds.TOKEN_ASKED}:
+            key = _key(envelope.subject)
+            try:
+                await self._nodes.check_speaks_for_itself(node, key)
+            except InvalidError as exc:
+                # events come late: the pod, and what told that it was this node's, may be gone
+                log.warning("event_refused", node=node, object=str(key), reason=str(exc))
+                return
         await self._cloud.pass_on(delivery.routing_key, envelope)
 
     async def on_answer(self, delivery: Delivery) -> None:

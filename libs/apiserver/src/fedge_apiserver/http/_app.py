@@ -278,7 +278,7 @@ class ApiApplication:
             case "exec" if resource is PODS:
                 raise bad_request("you must upgrade the connection to a WebSocket for exec")
             case "ephemeralcontainers" if resource is PODS:
-                await self._by_method(request, resource, namespace, name, "")
+                await self._by_method(request, resource, namespace, name, subresource)
             case "binding" if resource is PODS and request.method == "POST":
                 await self._writing.bind(request, namespace, name)
             case "finalize" if request.method == "PUT":

@@ -24,6 +24,7 @@ from fedge_apiserver.security import load_credentials, make_kubeconfig, write_pr
 from fedge_apiserver.settings import ApiServerSettings
 from fedge_apiserver.storage import SqliteStorage
 from fedge_apiserver.store import Store
+from fedge_apiserver.tokens import TokenKey
 
 log = structlog.stdlib.get_logger("fedge.apiserver")
 
@@ -77,7 +78,12 @@ async def running_server(settings: ApiServerSettings) -> AsyncIterator[Endpoint]
         await store.open()
         registry = Registry(store, Catalog())
         await registry.open()
-        application = ApiApplication(registry, token=credentials.token, hub_url=settings.hub_url)
+        application = ApiApplication(
+            registry,
+            token=credentials.token,
+            hub_url=settings.hub_url,
+            token_key=TokenKey.load(settings.data_dir / "pki" / "tokens.key", url),
+        )
         kubeconfig = settings.kubeconfig or settings.data_dir / "kubeconfig"
         kubeconfig.parent.mkdir(parents=True, exist_ok=True)
         write_private(kubeconfig, make_kubeconfig(url, credentials))

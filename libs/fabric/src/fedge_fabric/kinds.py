@@ -43,12 +43,12 @@ NODE_ALIVE: Final = "fedge.node.alive"
 EVENT_RECORDED: Final = "fedge.event.recorded"
 """A Kubernetes Event. data: the ``v1`` Event object."""
 
-TOKEN_ASKED: Final = "fedge.token.asked"
+TOKEN_ASKED: Final = "fedge.token.asked"  # noqa: S105 - the name of a message
 """A node asks for a token of a pod's service account. subject: the pod's key;
 
 data: ``{"uid": str, "service_account": str, "audience": str, "seconds": int}``."""
 
-TOKEN_ISSUED: Final = "fedge.token.issued"
+TOKEN_ISSUED: Final = "fedge.token.issued"  # noqa: S105
 """The token that was asked for. subject: the pod's key; data: what was asked, and ``{"token": str,
 "expires": RFC 3339}``."""
 

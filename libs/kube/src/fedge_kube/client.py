@@ -99,6 +99,24 @@ class KubeClient:
         namespace = obj["metadata"].get("namespace", "")
         return await self._call("POST", resource.path(namespace), body=obj)
 
+    async def create_token(
+        self, resource: Resource, namespace: str, account: str, spec: JsonObject
+    ) -> JsonObject:
+        """Ask for a token of a service account; return the request's status.
+
+        https://kubernetes.io/docs/reference/kubernetes-api/authentication-resources/token-request-v1/
+
+        Args:
+            resource: service accounts.
+            namespace: of the account.
+            account: its name.
+            spec: ``TokenRequestSpec``.
+        """
+        body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}
+        path = resource.path(namespace, account, "token")
+        answer = await self._call("POST", path, body=body)
+        return dict(answer["status"])
+
     async def patch(
         self,
         resource: Resource,

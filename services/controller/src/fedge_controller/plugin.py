@@ -2,6 +2,7 @@
 
 from fedge_controller.heartbeats import Heartbeats
 from fedge_controller.settings import ControllerSettings
+from fedge_controller.tokens import Tokens
 from fedge_dispatch import serve
 from fedge_fabric.fabric import Fabric
 from fedge_kube import KubeClient
@@ -15,12 +16,16 @@ async def run(settings: ControllerSettings, ready: Ready) -> None:
         amqp_url=settings.amqp_url.get_secret_value(),
         kubeconfig=settings.kubeconfig,
         ready=ready,
-        more=[_heartbeats],
+        more=[_heartbeats, _tokens],
     )
 
 
 def _heartbeats(kube: KubeClient, fabric: Fabric) -> None:
     Heartbeats(kube).subscribe(fabric)
+
+
+def _tokens(kube: KubeClient, fabric: Fabric) -> None:
+    Tokens(kube, fabric).subscribe()
 
 
 plugin = ServicePlugin(

@@ -20,7 +20,7 @@ from fedge_fabric import (
 )
 from fedge_fabric import topology as t
 from fedge_fabric.fabric import Delivery, Fabric
-from fedge_objects import Change, NodeName
+from fedge_objects import Change, JsonObject, NodeName
 
 RESOURCES = ("pods", "configmaps", "secrets", "serviceaccounts", "nodes")
 
@@ -37,11 +37,13 @@ class Handlers:
         fabric: Fabric,
         take: Callable[[Change], None],
         report_all: Callable[[], None],
+        take_token: Callable[[JsonObject], None],
         tasks: asyncio.TaskGroup,
     ) -> None:
         self._streams = Streams(self._publish, tasks)
         self._take = take
         self._report_all = report_all
+        self._take_token = take_token
         self._node = node
         self._log_requests = log_requests
         self._execs = execs
@@ -51,7 +53,7 @@ class Handlers:
         """Take part in all of edged's queues."""
         self._fabric.subscribe(t.local_objects("edged", RESOURCES), self.on_change)
         self._fabric.subscribe(
-            t.edge_request("edged", self._node, ("logs", "exec", "stream", "inventory")),
+            t.edge_request("edged", self._node, ("logs", "exec", "stream", "token", "inventory")),
             self.on_request,
         )
 
@@ -68,6 +70,8 @@ class Handlers:
                 await self._logs(delivery.envelope)
             case kinds.EXEC_ASKED:
                 await self._exec(delivery.envelope)
+            case kinds.TOKEN_ISSUED:
+                self._issued(_data_of(delivery.envelope))
             case kinds.STREAM_HEARD:
                 self._streams.hear(delivery.envelope.subject, _data_of(delivery.envelope))
             case other:
@@ -100,6 +104,13 @@ class Handlers:
             raise MalformedError(f"a request to run a command without {exc}") from exc
         else:
             self._streams.open(request.id, partial(self._execs.run, asked))
+
+    def _issued(self, data: JsonObject) -> None:
+        try:
+            self._take_token(data)
+        except (KeyError, ValueError, TypeError) as exc:
+            # never with its text, which may be the token
+            raise MalformedError(f"no token that can be used: {type(exc).__name__}") from None
 
     async def _publish(self, request_id: str, data: Mapping[str, Any]) -> None:
         await self._fabric.publish(

@@ -77,6 +77,16 @@ class NodePods:
         """The workers, one per pod that the node has or had."""
         return list(self._workers.values())
 
+    def uids(self) -> frozenset[str]:
+        """Return the uids of the pods that are here."""
+        return frozenset(uid for uid, worker in self._workers.items() if not worker.is_over)
+
+    def volumes_changed(self, uid: str) -> None:
+        """Have a pod's volumes brought up to date."""
+        worker = self._workers.get(uid)
+        if worker is not None:
+            worker.volumes_changed()
+
     def running_logs(self, folder_of: Callable[[str, str, str], Path]) -> list[RunningLog]:
         """Return the logs that are being written; ``folder_of`` tells where a pod's logs lie."""
         found = []

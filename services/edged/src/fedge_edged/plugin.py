@@ -37,6 +37,7 @@ from fedge_edged.reporting import Reporting
 from fedge_edged.runtimes import load_runtime
 from fedge_edged.settings import EdgedSettings
 from fedge_edged.specs import Places, Specs
+from fedge_edged.tokens import NodeTokens
 from fedge_edged.verdicts import Records
 from fedge_edged.volumes import Volumes
 from fedge_objects import Change, JsonObject, NodeName, ObjectKey, parse_quantity
@@ -107,6 +108,14 @@ class _Edged:
             clock=self.clock,
             parallel_pulls=settings.max_parallel_image_pulls,
         )
+        self.tokens = NodeTokens(
+            folder=pods_dir,
+            key_file=edge.data_dir / "token.key",
+            node=self.node,
+            clock=self.clock,
+            offline=settings.offline_tokens,
+            renewed=self._token_renewed,
+        )
         tools = Tools(
             runtime=runtime,
             specs=self.specs,
@@ -115,7 +124,7 @@ class _Edged:
                 disk=pods_dir,
                 memory=settings.run_dir,
                 node=usable,
-                tokens=None,  # the API server gives most pods such a volume, few use it
+                tokens=self.tokens,
             ),
             images=self.images,
             reporter=self.reporting,
@@ -164,6 +173,9 @@ class _Edged:
             pods_dir=pods_dir,
             changed=self._report_node_now.set,
         )
+
+    def _token_renewed(self, uid: str) -> None:
+        self.pods.volumes_changed(uid)
 
     async def read_store(self) -> None:
         """Take everything that the node was given."""
@@ -330,12 +342,17 @@ async def _serve_broker(edged: _Edged, ready: Ready, streams: asyncio.TaskGroup)
         fabric=fabric,
         take=edged.take,
         report_all=edged.report_all,
+        take_token=edged.tokens.take,
         tasks=streams,
     ).subscribe()
     async with fabric.running(), asyncio.TaskGroup() as tasks:
         # what was stored before our queue was there
         await edged.read_store()
         tasks.create_task(edged.reporting.run(fabric), name="reporting")
+        tasks.create_task(
+            edged.tokens.run(edged.reporting.asking_for_tokens(fabric), edged.pods.uids),
+            name="tokens",
+        )
         tasks.create_task(edged.reporting.alive(fabric, edge.heartbeat_seconds), name="heartbeats")
         ready()
 

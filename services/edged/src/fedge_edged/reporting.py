@@ -8,7 +8,7 @@ or ends is told at once, and the events of many pods wait until all of those are
 import asyncio
 import hashlib
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from fedge_edged.importance import is_static
 from fedge_edged.pods import Pod
 from fedge_edged.ports import Clock
 from fedge_edged.timestamps import from_seconds
+from fedge_edged.tokens import Wish
 from fedge_fabric import Address, Envelope, MessageClass, UnavailableError, kinds
 from fedge_fabric import topology as t
 from fedge_objects import JsonObject, NodeName, ObjectKey
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 log = structlog.stdlib.get_logger("fedge.edged")
 
+TOKEN_SECONDS = 30.0
+"""A question for a token that does not arrive by then was asked again."""
 QUIET_SECONDS = 1.0
 """How long no status was told when events go."""
 MOST_EVENT_SECONDS = 5.0
@@ -161,6 +164,34 @@ class Reporting:
             except UnavailableError as exc:
                 log.info("heartbeat_missed", reason=str(exc))
             await asyncio.sleep(interval_seconds)
+
+    def asking_for_tokens(self, fabric: "Fabric") -> Callable[[Wish], Awaitable[None]]:
+        """Return what asks the cloud for a token; a question that cannot leave is asked again."""
+
+        async def ask(wish: Wish) -> None:
+            key = ObjectKey("pods", wish.namespace, wish.pod)
+            address = Address(self._node, MessageClass.EVENT, ("tokens", wish.namespace, wish.pod))
+            try:
+                await fabric.publish(
+                    Envelope(
+                        type=kinds.TOKEN_ASKED,
+                        source=self._source,
+                        subject=str(key),
+                        data={
+                            "uid": wish.uid,
+                            "service_account": wish.service_account,
+                            "audience": wish.audience,
+                            "seconds": wish.seconds,
+                        },
+                    ),
+                    exchange=t.UP,
+                    routing_key=str(address),
+                    expires_after=timedelta(seconds=TOKEN_SECONDS),
+                )
+            except UnavailableError as exc:
+                log.info("token_not_asked", pod=str(key), reason=str(exc))
+
+        return ask
 
     def _put(self, key: ObjectKey, data: JsonObject) -> None:
         self._sequence += 1

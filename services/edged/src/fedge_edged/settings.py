@@ -48,6 +48,10 @@ class EdgedSettings(ServiceSettings):
     """Unix socket for `fedge logs` and `fedge exec` at the node itself; by default ``edged.sock``
     in ``run_dir``."""
 
+    offline_tokens: bool = True
+    """Whether the node signs service-account tokens itself when those of the cloud have run out and
+    the cloud is away."""
+
     container_log_max_size: str = "10Mi"
     """How large a container's log grows before it is rotated."""
 

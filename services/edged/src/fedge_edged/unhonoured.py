@@ -106,7 +106,7 @@ def _of_volume(volume: Mapping[str, Any], path: str) -> Iterator[str]:
     for source in (volume.get("projected") or {}).get("sources") or ():
         token = source.get("serviceAccountToken") or {}
         yield from _set(token, "token", f"{path}.serviceAccountToken")
-        for name in ("serviceAccountToken", "clusterTrustBundle", "podCertificate"):
+        for name in ("clusterTrustBundle", "podCertificate"):
             if source.get(name):
                 yield f"{path}.{name}"
         for kind in _FILES:

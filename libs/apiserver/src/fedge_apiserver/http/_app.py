@@ -31,10 +31,12 @@ from fedge_apiserver.http._messages import (
 from fedge_apiserver.http._openapi import V2_PROTOBUF, OpenApi
 from fedge_apiserver.http._reading import Reading
 from fedge_apiserver.http._reviews import review_access
+from fedge_apiserver.http._tokens import TokenService
 from fedge_apiserver.http._writing import Writing
 from fedge_apiserver.registry import Registry
 from fedge_apiserver.resources import PODS, Resource
 from fedge_apiserver.store import encode
+from fedge_apiserver.tokens import TokenKey
 
 log = structlog.stdlib.get_logger("fedge.apiserver.http")
 
@@ -46,7 +48,12 @@ class ApiApplication:
     """A Kubernetes API server as an ASGI application."""
 
     def __init__(
-        self, registry: Registry, *, token: str | None = None, hub_url: str | None = None
+        self,
+        registry: Registry,
+        *,
+        token: str | None = None,
+        hub_url: str | None = None,
+        token_key: TokenKey | None = None,
     ) -> None:
         """Serve what ``registry`` holds.
 
@@ -54,6 +61,7 @@ class ApiApplication:
             registry: opened by the caller.
             token: the bearer token that every request must carry; None lets everybody in.
             hub_url: where logs come from.
+            token_key: signs the tokens of service accounts; None: there are none.
         """
         self._registry = registry
         self._token = token.encode() if token is not None else None
@@ -63,6 +71,7 @@ class ApiApplication:
         self._openapi = OpenApi(registry.catalog)
         self._logs = Logs(registry, hub_url)
         self._execs = Execs(registry, hub_url)
+        self._tokens = TokenService(registry, token_key) if token_key is not None else None
 
     def stop(self) -> None:
         """End the streams, so that the server can stop."""
@@ -127,6 +136,10 @@ class ApiApplication:
             raise method_not_allowed()
         parts = [part for part in request.path.split("/") if part]
         match parts:
+            case _ if self._tokens is not None and await self._about_tokens(
+                self._tokens, request, parts
+            ):
+                pass
             case ["api", "v1", *rest] if rest:
                 await self._serve(request, "", "v1", rest)
             case ["apis", group, version, *rest] if rest:
@@ -135,6 +148,21 @@ class ApiApplication:
                 if request.method not in ("GET", "HEAD"):
                     raise method_not_allowed()
                 await self._describe(request, parts)
+
+    async def _about_tokens(self, tokens: TokenService, request: Request, parts: list[str]) -> bool:
+        """Answer a request about tokens of service accounts; return whether it was one."""
+        match request.method, parts:
+            case "POST", ["api", "v1", "namespaces", namespace, "serviceaccounts", name, "token"]:
+                await tokens.issue(request, namespace, name)
+            case "POST", ["apis", "authentication.k8s.io", "v1", "tokenreviews"]:
+                await tokens.review(request)
+            case "GET", [".well-known", "openid-configuration"]:
+                await request.answer_json(tokens.discovery())
+            case "GET", ["openid", "v1", "jwks"]:
+                await request.answer_json(tokens.key_set())
+            case _:
+                return False
+        return True
 
     async def _describe(self, request: Request, parts: list[str]) -> None:
         """Answer what is about the server and not about objects."""

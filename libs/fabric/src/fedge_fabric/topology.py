@@ -96,6 +96,11 @@ def heartbeats(service: str) -> Queue:
     return Queue(f"{service}.heartbeats", (Binding(REPORTED, "node.*.state.alive"),))
 
 
+def token_requests(service: str) -> Queue:
+    """Return a cloud service's queue for the nodes' questions for tokens of their pods."""
+    return Queue(f"{service}.tokens", (Binding(REPORTED, "node.*.event.tokens.#"),))
+
+
 def control(service: str, replica: str) -> Queue:
     """Return the queue in which each replica of a cloud service hears hub's wishes."""
     return Queue(f"{service}.control.{replica}", (Binding(CONTROL, "#"),), exclusive=True)

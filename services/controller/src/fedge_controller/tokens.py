@@ -31,8 +31,7 @@ class Tokens:
 
     def subscribe(self) -> None:
         """Take part in the queue."""
-        queue = t.reported("controller", MessageClass.EVENT, ("tokens",))
-        self._fabric.subscribe(queue, self.on_asked)
+        self._fabric.subscribe(t.token_requests("controller"), self.on_asked)
 
     async def on_asked(self, delivery: Delivery) -> None:
         """Ask the API for a token, and send it to the node.

@@ -5,6 +5,7 @@ it survives a power cut. Nothing is written when a change brings nothing new.
 """
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import Self
 import aiosqlite
 import msgspec
 
-from fedge_fabric import Envelope
+from fedge_fabric import Envelope, UnavailableError
 from fedge_objects import Change, ObjectKey, Version
 from fedge_store._connecting import connected
 from fedge_store._schema import SCHEMA, SCHEMA_VERSION, StoreError
@@ -148,12 +149,19 @@ class ObjectStore:
 
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[aiosqlite.Connection]:
-        """Commit, or take everything back, a cancelled caller's included."""
+        """Commit, or take everything back, a cancelled caller's included.
+
+        Raises:
+            UnavailableError: the file takes nothing now, e.g. because the disk is full.
+        """
         async with self._writing:
             try:
                 await self._connection.execute("BEGIN IMMEDIATE")
                 yield self._connection
                 await self._connection.commit()
+            except sqlite3.OperationalError as exc:
+                await asyncio.shield(self._connection.rollback())
+                raise UnavailableError(f"the store takes nothing now: {exc}") from exc
             except BaseException:
                 await asyncio.shield(self._connection.rollback())
                 raise

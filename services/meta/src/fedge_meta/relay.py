@@ -30,7 +30,13 @@ async def relay(store: ObjectStore, keeping: Keeping, fabric: Fabric) -> None:
                 log.warning("relaying_again", rows=len(rows), reason=str(exc))
             else:
                 break
-        await store.forget_until(rows[-1].id)
+        async for _ in backoff(first_seconds=0.1, most_seconds=5):
+            try:
+                await store.forget_until(rows[-1].id)
+            except UnavailableError as exc:
+                log.warning("outbox_not_emptied", rows=len(rows), reason=str(exc))
+            else:
+                break
 
 
 async def _publish(rows: list[OutgoingRow], keeping: Keeping, fabric: Fabric) -> None:

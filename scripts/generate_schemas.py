@@ -18,6 +18,7 @@ from pydantic import BaseModel
 TARGET = Path(__file__).parent.parent / "libs/apiserver/src/fedge_apiserver/schema/builtin.json"
 
 ROOTS = (
+    "AuthenticationV1TokenRequest",
     "V1Binding",
     "V1ConfigMap",
     "V1CustomResourceDefinition",

@@ -73,6 +73,9 @@ _NUMBERS: Final[dict[str, dict[int, str]]] = {
         6: "strategy",
         7: "preferredHolder",
     },
+    "AuthenticationV1TokenRequest": {1: "metadata", 2: "spec"},
+    "TokenRequestSpec": {1: "audiences", 3: "boundObjectRef", 4: "expirationSeconds"},
+    "BoundObjectReference": {1: "kind", 2: "apiVersion", 3: "name", 4: "uid"},
     "SelfSubjectAccessReview": {1: "metadata", 2: "spec"},
     "SelfSubjectAccessReviewSpec": {1: "resourceAttributes", 2: "nonResourceAttributes"},
     "SubjectAccessReview": {1: "metadata", 2: "spec"},
@@ -102,7 +105,12 @@ _NUMBERS: Final[dict[str, dict[int, str]]] = {
     },
     "Preconditions": {1: "uid", 2: "resourceVersion"},
 }
-_IGNORED: Final = {"ObjectMeta": {17}, "NamespaceStatus": {2}, "SelfSubjectAccessReview": {3}}
+_IGNORED: Final = {
+    "ObjectMeta": {17},
+    "NamespaceStatus": {2},
+    "SelfSubjectAccessReview": {3},
+    "AuthenticationV1TokenRequest": {3},
+}
 """Fields that the server owns anyway."""
 
 

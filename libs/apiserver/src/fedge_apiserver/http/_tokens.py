@@ -32,7 +32,7 @@ class TokenService:
             ApiError: 404, there is no such account or object to bind to; 409, that object is not
                 the one that is meant; 400, the request is wrong.
         """
-        value = await _body(request, "TokenRequest")
+        value = await _body(request, "TokenRequest", "AuthenticationV1TokenRequest")
         spec = value.get("spec") or {}
         account = decode(self._registry.get(SERVICE_ACCOUNTS, namespace, name).body)
         bearer = Bearer(
@@ -151,8 +151,9 @@ class TokenService:
             raise TokenError(f"{resource.singular} {known['name']} was made anew")
 
 
-async def _body(request: Request, kind: str) -> JsonObject:
-    value, _ = decode_object(await request.body(), request.header(b"content-type"), kind)
+async def _body(request: Request, kind: str, type_name: str | None = None) -> JsonObject:
+    content_type = request.header(b"content-type")
+    value, _ = decode_object(await request.body(), content_type, kind, type_name)
     if not isinstance(value.get("spec") or {}, dict):
         raise bad_request(f"the spec of a {kind} is an object")
     return value

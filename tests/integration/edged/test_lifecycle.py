@@ -172,3 +172,19 @@ async def test_ephemeral_container_looks_into_the_one_it_targets(node: RealNode)
     assert "sleep 1000" in node.log(container="debugger")
     [main] = await node.containers()
     assert main.attempt == 0
+
+
+async def test_startup_probe_holds_the_others_back(node: RealNode) -> None:
+    script = "/bin/busybox mkdir -p /tmp; /bin/busybox sleep 2; echo > /tmp/up; exec sleep 1000"
+    main = node.container(
+        script=script.replace("exec sleep", "exec /bin/busybox sleep"),
+        startupProbe={**shell("test -e /tmp/up"), "periodSeconds": 1, "failureThreshold": 30},
+        livenessProbe={**shell("test -e /tmp/up"), "periodSeconds": 1, "failureThreshold": 1},
+    )
+    node.put("pods", node.pod(containers=[main]))
+    await node.runs()
+    assert node.ears.newest()["containerStatuses"][0]["started"] is False
+    assert condition(node, "Ready") == "False"
+    await node.shows(lambda: condition(node, "Ready") == "True")
+    assert node.ears.newest()["containerStatuses"][0]["started"] is True
+    assert restarts(node.ears.newest()) == 0

@@ -17,6 +17,10 @@ CPU = CGROUPS / "cpu" if (CGROUPS / "cpu").is_dir() else CGROUPS
 MEMORY = CGROUPS / "memory" if (CGROUPS / "memory").is_dir() else CGROUPS
 
 
+def namespace(pid: int, kind: str) -> str:
+    return str(Path(f"/proc/{pid}/ns/{kind}").readlink())
+
+
 def field(status: str, name: str) -> str:
     """Return a field of /proc/self/status."""
     [line] = [each for each in status.splitlines() if each.startswith(f"{name}:")]
@@ -153,3 +157,22 @@ async def test_container_that_takes_too_much_memory_is_killed(node: RealNode) ->
     await node.shows(lambda: phase(node.ears.newest()) == "Failed")
     ended = node.ears.newest()["containerStatuses"][0]["state"]["terminated"]
     assert ended["reason"] == "OOMKilled"
+
+
+@pytest.mark.parametrize("shared", [True, False])
+async def test_namespaces_are_the_nodes_on_demand(node: RealNode, *, shared: bool) -> None:
+    kinds = ("net", "pid", "ipc")
+    said = await output(
+        node,
+        "; ".join(f"/bin/busybox readlink /proc/self/ns/{kind}" for kind in kinds),
+        hostNetwork=shared,
+        hostPID=shared,
+        hostIPC=shared,
+    )
+    init = node.server.host.init
+    assert init is not None
+    # the host's processes are in a namespace of their own, which init's children enter
+    nodes = [await asyncio.to_thread(namespace, init.pid, kind) for kind in kinds]
+    assert [each == own for each, own in zip(said.splitlines(), nodes, strict=True)] == [
+        shared
+    ] * len(kinds)

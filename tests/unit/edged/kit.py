@@ -4,9 +4,11 @@ import asyncio
 import base64
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from fedge_cri import Container, ContainerState, ContainerStatus, Sandbox
+from fedge_edged.logs import Limit, Log, LogOptions
 from fedge_edged.node_pods import NodeObjects
 from fedge_edged.observed import Observed
 from fedge_edged.pods import Pod, read_pod
@@ -72,6 +74,13 @@ def objects(**resources: list[JsonObject]) -> NodeObjects:
         for item in items:
             held.put(change(resource, item["metadata"]["name"], item))
     return held
+
+
+def read_log(path: Path, options: LogOptions) -> str:
+    """Return what is there of a log and wanted."""
+    limit = Limit(options.limit_bytes)
+    with Log(path, options) as log:
+        return "".join(limit.cut(text) for text in log.first())
 
 
 @dataclass(slots=True)

@@ -286,6 +286,9 @@ class TestOnTheNode:
     ) -> None:
         node.put("pods", pod_object(restartPolicy="OnFailure"))
         await _runs(node, "a")
+        log = node.log_dir / "default_a_uid-a" / "main" / "0.log"
+        log.parent.mkdir(parents=True)
+        log.write_text("x")
         node.runtime.exit_container(node.runtime.running("main")[0], 1)
         await node.shows(lambda: len(node.runtime.containers) == 2)
         await _runs(node, "a")
@@ -294,6 +297,7 @@ class TestOnTheNode:
         await looks(2)
         assert len(node.runtime.containers) == 1
         assert len(node.runtime.running("main")) == 1
+        assert not log.exists()
         assert node.ears.newest()["containerStatuses"][0]["restartCount"] == 1
 
     async def test_what_an_evicted_pod_wrote_is_removed(self, node: Node, machine: Machine) -> None:

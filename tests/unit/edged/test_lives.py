@@ -215,6 +215,19 @@ class TestRestarting:
             waits.append(round(now() - crashed))
         assert waits == [0, 10, 20, 40, 80, 160, 300, 300]
 
+    async def test_logs_of_the_newest_two_attempts_are_kept(self, node: Node) -> None:
+        await running_pod(node)
+        folder = node.log_dir / "default_a_uid-a" / "main"
+        folder.mkdir(parents=True)
+        for name in ("0.log", "0.log.1.gz", "1.log", "2.log", "3.log"):
+            (folder / name).write_text("x")
+        for number in range(1, 4):
+            await crash(node)
+            await node.shows(lambda n=number: runs(node, restarted=n), seconds=400)  # type: ignore[misc] # bound now
+        await asyncio.sleep(61)
+        assert len(node.runtime.containers) == 2
+        assert sorted(each.name for each in folder.iterdir()) == ["2.log", "3.log"]
+
     async def test_back_off_is_shown_with_the_last_end(self, node: Node) -> None:
         await running_pod(node)
         await crash(node)

@@ -8,9 +8,9 @@ import pytest
 
 from fedge_edged.incarnation import next_incarnation
 from fedge_edged.limits import qos_class, resources_of
-from fedge_edged.logs import LogError, LogOptions, read_log
+from fedge_edged.logs import LogError, LogOptions
 from fedge_edged.restarts import Backoff, should_restart
-from tests.unit.edged.kit import container_object, pod
+from tests.unit.edged.kit import container_object, pod, read_log
 
 GIB = 1024**3
 
@@ -237,6 +237,7 @@ class TestLogs:
             {"sinceSeconds": "soon"},
             {"sinceTime": "yesterday"},
             {"limitBytes": "much"},
+            {"limitBytes": "0"},
         ],
     )
     def test_wrong_options_are_refused(self, query: dict[str, str]) -> None:

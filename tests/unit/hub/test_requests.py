@@ -3,13 +3,20 @@
 import asyncio
 import base64
 from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 from typing import Any, cast
 
 import pytest
 
 from fedge_fabric import Envelope, InvalidError, MalformedError, kinds
 from fedge_fabric.fabric import Fabric
-from fedge_hub.requests import MAX_PENDING_INPUTS, MAX_PENDING_PIECES, TELL_PIECES, Requests
+from fedge_hub.requests import (
+    MAX_PENDING_INPUTS,
+    MAX_PENDING_PIECES,
+    TELL_PIECES,
+    TELL_SECONDS,
+    Requests,
+)
 from fedge_objects import NodeName
 
 NODE = NodeName("edge-1")
@@ -81,6 +88,19 @@ async def test_node_hears_how_far_its_answer_was_read() -> None:
     assert len(await reading) == TELL_PIECES * 2 + 1
     assert [each["seen"] for each in line.told()] == [TELL_PIECES, TELL_PIECES * 2]
     assert not any(each["over"] for each in line.told())
+
+
+@pytest.mark.looptime
+async def test_node_hears_that_somebody_is_there_who_reads_slowly() -> None:
+    line = Line()
+    pieces = line.requests.ask(NODE, kinds.LOGS_ASKED, {}, deadline_seconds=5, goes_on=True)
+    async with aclosing(pieces):
+        first = asyncio.ensure_future(anext(pieces))
+        await asked(line)
+        line.answer(0)
+        await first
+        await asyncio.sleep(TELL_SECONDS * 3 + 1)  # nobody reads meanwhile
+        assert [each["seen"] for each in line.told()] == [0, 0, 0]
 
 
 async def test_node_hears_that_nobody_reads_any_more() -> None:

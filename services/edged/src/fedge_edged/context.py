@@ -113,12 +113,11 @@ class PodContext:
         container = self.pod.find_container(ended.name) if self.pod is not None else None
         if self.pod is None or container is None:
             return status
-        specs, meta = self.tools.specs, self.pod.metadata
-        folder = specs.log_folder(meta.namespace, meta.name, meta.uid)
+        specs = self.tools.specs
         message = await asyncio.to_thread(
             termination_message,
             specs.termination_log(self.pod, container, ended.attempt),
-            folder / ended.name / f"{ended.attempt}.log",
+            specs.log_path(self.pod, ended.name, ended.attempt),
             policy=container.termination_message_policy,
             exit_code=status.exit_code,
         )

@@ -19,6 +19,7 @@ from fedge_edged.context import Tools
 from fedge_edged.disk_usage import disk_usage
 from fedge_edged.eviction import Usage
 from fedge_edged.importance import is_critical
+from fedge_edged.logs import remove_log
 from fedge_edged.pods import Pod
 from fedge_edged.pressure import Observations, Pressure, Shortage, Signal, observe
 from fedge_edged.worker import PodWorker
@@ -132,7 +133,7 @@ class Evictor:
         """Remove ended containers that nobody will look at, and images that nobody uses."""
         removed = 0
         for worker in self._workers():
-            removed += await _remove_ended(self._tools.runtime, worker)
+            removed += await _remove_ended(self._tools, worker)
         freed = 0
         if self._free_images is not None:
             freed = await self._free_images(shortage.threshold - shortage.available)
@@ -242,7 +243,7 @@ def _of(stats: ContainerStats, resource: str) -> int:
             return 0
 
 
-async def _remove_ended(runtime: Runtime, worker: PodWorker) -> int:
+async def _remove_ended(tools: Tools, worker: PodWorker) -> int:
     """Remove the ended containers of a pod.
 
     The newest of each name stays, for it counts the restarts; of a pod that was ended for good
@@ -256,9 +257,12 @@ async def _remove_ended(runtime: Runtime, worker: PodWorker) -> int:
             if old.state is not ContainerState.EXITED:
                 continue
             try:
-                await runtime.remove_container(old.id)
+                await tools.runtime.remove_container(old.id)
             except NotFoundError:
                 continue  # its worker was faster
+            if worker.pod is not None:
+                log_path = tools.specs.log_path(worker.pod, old.name, old.attempt)
+                await asyncio.to_thread(remove_log, log_path)
             removed += 1
     if removed:
         worker.look_again()

@@ -117,5 +117,5 @@ async def _show(socket: "ClientConnection", sink: Sink) -> None:
 
 async def _type(socket: "ClientConnection", sink: Sink) -> None:
     async for frame in sink.inputs():
-        if frame[0] != CLOSE_CHANNEL:
+        if frame and frame[0] != CLOSE_CHANNEL:
             await socket.send(frame)

@@ -6,8 +6,8 @@ from functools import partial
 from typing import Any
 
 from fedge_edged.execs import Execs
-from fedge_edged.log_requests import LogRequests, pieces_of
-from fedge_edged.logs import LogError, read_log
+from fedge_edged.log_requests import LogRequests
+from fedge_edged.logs import LogError
 from fedge_edged.streams import Streams
 from fedge_fabric import (
     Address,
@@ -78,32 +78,28 @@ class Handlers:
                 raise InvalidError(f"message type {other!r} is no request to edged")
 
     async def _logs(self, request: Envelope) -> None:
-        data = _data_of(request)
         try:
-            asked = self._log_requests.asked(data)
-            if asked.options.follow:
-                self._streams.open(request.id, partial(self._log_requests.follow, asked))
-                return
-            text, status = await asyncio.to_thread(read_log, asked.path, asked.options), 200
+            asked = self._log_requests.asked(_data_of(request))
         except LogError as exc:
-            text, status = f"{exc}\n", exc.code
+            await self._refuse(request, exc)
         except (KeyError, AttributeError) as exc:
             raise MalformedError(f"a request for logs without {exc}") from exc
-        pieces = pieces_of(text)
-        for index, piece in enumerate(pieces):
-            answer = {"status": status, "body": piece, "index": index}
-            await self._publish(request.id, {**answer, "last": index == len(pieces) - 1})
+        else:
+            self._streams.open(request.id, partial(self._log_requests.follow, asked))
 
     async def _exec(self, request: Envelope) -> None:
         try:
             asked = self._execs.asked(_data_of(request))
         except LogError as exc:
-            refusal = {"status": exc.code, "body": f"{exc}\n", "index": 0, "last": True}
-            await self._publish(request.id, refusal)
+            await self._refuse(request, exc)
         except (KeyError, AttributeError) as exc:
             raise MalformedError(f"a request to run a command without {exc}") from exc
         else:
             self._streams.open(request.id, partial(self._execs.run, asked))
+
+    async def _refuse(self, request: Envelope, error: LogError) -> None:
+        refusal = {"status": error.code, "body": f"{error}\n", "index": 0, "last": True}
+        await self._publish(request.id, refusal)
 
     def _issued(self, data: JsonObject) -> None:
         try:

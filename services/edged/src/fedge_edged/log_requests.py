@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from fedge_edged.logs import Log, LogError, LogOptions
+from fedge_edged.logs import Limit, Log, LogError, LogOptions
 from fedge_edged.node_pods import NodePods
 from fedge_edged.specs import Specs
 from fedge_edged.streams import Sink
@@ -70,19 +70,28 @@ class LogRequests:
         except LogError as exc:
             await sink.send({"status": exc.code, "body": f"{exc}\n"}, last=True)
             return
+        limit = Limit(asked.options.limit_bytes)
+        is_running = True
         with log:
-            text = await asyncio.to_thread(log.first)
+            coming = log.first()
             while True:
-                for piece in pieces_of(text):
-                    await sink.send({"body": piece})
-                if not asked.options.follow:
+                has_come = False
+                while not limit.is_reached:
+                    text = await asyncio.to_thread(next, coming, None)
+                    if text is None:
+                        break
+                    if text:
+                        has_come = True
+                        for piece in pieces_of(limit.cut(text)):
+                            await sink.send({"body": piece})
+                if limit.is_reached or not asked.options.follow:
                     break
-                is_running = asked.is_running()
-                text = await asyncio.to_thread(log.more)
-                if not text and not is_running:
+                if not (has_come or is_running):
                     break
-                if not text:
+                if not has_come:
                     await asyncio.sleep(FOLLOW_SECONDS)
+                is_running = asked.is_running()  # what it wrote before its end is still read
+                coming = log.more()
         await sink.send({"body": ""}, last=True)
 
 

@@ -104,11 +104,11 @@ class LogRotation:
     def _tidy(self, path: Path) -> None:
         """Remove the oldest parts to make room for one more, and compress the others."""
         parts = rotated_files(path)
-        keep = max(0, self._max_files - 2)
-        for old in parts[: len(parts) - keep]:
+        excess = max(0, len(parts) - max(0, self._max_files - 2))
+        for old in parts[:excess]:
             old.unlink(missing_ok=True)
             old.with_name(f"{old.name}.gz").unlink(missing_ok=True)
-        for part in parts[len(parts) - keep :]:
+        for part in parts[excess:]:
             if part.suffix != ".gz":
                 _compress(part)
 

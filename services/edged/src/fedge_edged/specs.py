@@ -82,6 +82,12 @@ class Specs:
         """Return the folder of a pod's logs."""
         return self._places.logs / f"{namespace}_{name}_{uid}"
 
+    def log_path(self, pod: Pod, container: str, attempt: int) -> Path:
+        """Return the log of one of a pod's containers."""
+        meta = pod.metadata
+        folder = self.log_folder(meta.namespace, meta.name, meta.uid)
+        return folder / container / f"{attempt}.log"
+
     def termination_log(self, pod: Pod, container: Container, attempt: int) -> Path:
         """Return the file that a container sees at its ``terminationMessagePath``."""
         folder = self._places.pods / pod.metadata.uid / "containers" / container.name

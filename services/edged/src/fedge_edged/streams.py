@@ -7,6 +7,7 @@ and not the broker's memory. One that has said nothing for long is gone, and the
 
 import asyncio
 import base64
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
@@ -158,3 +159,5 @@ class Streams:
                 if isinstance(ended, StreamEndedError | asyncio.CancelledError | None):
                     continue
                 log.warning("stream_failed", reason=str(ended))
+                with contextlib.suppress(StreamEndedError):
+                    await stream.send({"status": 500, "body": f"{ended}\n"}, last=True)

@@ -15,6 +15,7 @@ from fedge_cri import AlreadyThereError, NotFoundError, RuntimeFaultError, Unava
 from fedge_cri import ContainerState as State
 from fedge_edged.context import PodContext, Tools
 from fedge_edged.errors import WaitError
+from fedge_edged.logs import remove_log
 from fedge_edged.observed import Observed
 from fedge_edged.plans import Plan, make_plan
 from fedge_edged.pods import Container, Pod
@@ -354,7 +355,7 @@ class PodWorker:
         if adopted:
             await self._probing.first_results(at_most_seconds=FIRST_PROBE_SECONDS)
         self._say()
-        await self._forget_old_attempts()
+        await self._forget_old_attempts(pod)
         return plan.wake_in
 
     def _plan(self, pod: Pod) -> Plan:
@@ -369,12 +370,13 @@ class PodWorker:
                 context.event("Warning", "BackOff", name, f"Back-off restarting {text}")
         return plan
 
-    async def _forget_old_attempts(self) -> None:
+    async def _forget_old_attempts(self, pod: Pod) -> None:
         """Remove what ended, but the newest two of each name: they are shown, their logs read."""
-        runtime, observed = self._tools.runtime, self.observed
+        runtime, specs, observed = self._tools.runtime, self._tools.specs, self.observed
         newest = observed.newest_sandbox
         for name in {each.name for each in observed.containers.values()}:
             for old in observed.attempts_of(name)[2:]:
+                await asyncio.to_thread(remove_log, specs.log_path(pod, old.name, old.attempt))
                 await runtime.remove_container(old.id)
                 observed.containers.pop(old.id, None)
                 observed.statuses.pop(old.id, None)

@@ -75,7 +75,7 @@ def create_app(
             kinds.LOGS_ASKED,
             data,
             deadline_seconds=ANSWER_SECONDS,
-            goes_on=options.get("follow") == "true",
+            goes_on=True,
         )
         try:
             first = await anext(pieces)

@@ -7,8 +7,7 @@ has been read, which is also the sign that somebody still reads.
 import asyncio
 import base64
 import contextlib
-import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -76,14 +75,21 @@ class Requests:
         self._pending[envelope.id] = pieces
         early: dict[int, Mapping[str, Any]] = {}
         seen = 0
-        told = time.monotonic()
         credit = _Credit()
-        giving: asyncio.Task[None] | None = None
+        beside: list[asyncio.Task[None]] = []
         try:
             await self._send(envelope, node, kind.split(".")[1], deadline_seconds)
             if inputs is not None:
-                giving = asyncio.create_task(
-                    self._give(envelope.id, node, inputs, credit), name=f"give {envelope.id}"
+                beside.append(
+                    asyncio.create_task(
+                        self._give(envelope.id, node, inputs, credit), name=f"give {envelope.id}"
+                    )
+                )
+            if goes_on:
+                beside.append(
+                    asyncio.create_task(
+                        self._stay(envelope.id, node, lambda: seen), name=f"stay {envelope.id}"
+                    )
                 )
             while True:
                 if seen not in early:
@@ -99,14 +105,13 @@ class Requests:
                 if piece["last"]:
                     goes_on = False
                     return
-                if goes_on and (seen % TELL_PIECES == 0 or time.monotonic() - told > TELL_SECONDS):
-                    told = time.monotonic()
+                if goes_on and seen % TELL_PIECES == 0:
                     await self._tell(envelope.id, node, seen, is_over=False)
         finally:
             del self._pending[envelope.id]
-            if giving is not None:
-                giving.cancel()
-                await asyncio.gather(giving, return_exceptions=True)
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
             if goes_on:
                 with contextlib.suppress(UnavailableError, UnroutableError):  # it ends by itself
                     await self._tell(envelope.id, node, seen, is_over=True)
@@ -121,6 +126,13 @@ class Requests:
             frame = base64.b64encode(each).decode()
             await self._tell(request_id, node, 0, is_over=False, number=number, frame=frame)
             number += 1
+
+    async def _stay(self, request_id: str, node: NodeName, seen: Callable[[], int]) -> None:
+        """Tell the node that somebody is there, however slowly the answer is read."""
+        while True:
+            await asyncio.sleep(TELL_SECONDS)
+            with contextlib.suppress(UnavailableError, UnroutableError):  # the next one may arrive
+                await self._tell(request_id, node, seen(), is_over=False)
 
     async def _tell(
         self, request_id: str, node: NodeName, seen: int, *, is_over: bool, **given: object

@@ -60,6 +60,8 @@ async def test_image_is_pulled_with_the_secret_of_the_service_account(
     node.put("serviceaccounts", account)
     node.put("pods", pod_of(node, image, serviceAccountName="puller"))
     await node.runs()
+    [pulled] = messages(node, "Pulled")
+    assert pulled.startswith("Successfully pulled")
     await gone(node, image)
 
 

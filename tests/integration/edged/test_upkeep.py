@@ -6,10 +6,10 @@ import pytest
 
 from fedge_edged.image_gc import LEAST_AGE_SECONDS, ImageGC
 from fedge_edged.log_rotation import LogRotation
-from fedge_edged.logs import LogOptions, read_log, rotated_files
+from fedge_edged.logs import LogOptions, rotated_files
 from tests.fixtures.servers import ImageRegistry
 from tests.integration.edged.node import RealNode, eventually
-from tests.unit.edged.kit import Clock, deleted
+from tests.unit.edged.kit import Clock, deleted, read_log
 
 pytestmark = pytest.mark.containerd
 

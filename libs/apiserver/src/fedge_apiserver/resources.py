@@ -127,7 +127,7 @@ NODES: Final = Resource(
     schema="Node",
     singular="node",
     short_names=("no",),
-    subresources=("status",),
+    subresources=("status", "proxy"),
     selectable=("spec.unschedulable",),
 )
 NAMESPACES: Final = Resource(

@@ -32,7 +32,8 @@ class ApiServerSettings(ServiceSettings):
     ``kubeconfig`` in ``data_dir``."""
 
     hub_url: str | None = None
-    """Where the hub answers (``http://host:port``), for ``kubectl logs``; None has no logs."""
+    """Where the hub answers (``http://host:port``), for ``kubectl logs``, ``kubectl exec`` and
+    ``fedge status``; None has none of them."""
 
     scheduler: bool = True
     """Whether to give pods without a node to one. Off, when another scheduler does it."""

@@ -20,6 +20,7 @@ from fedge_apiserver.errors import (
 )
 from fedge_apiserver.http._discovery import VERSION, Discovery
 from fedge_apiserver.http._execs import Execs, deny
+from fedge_apiserver.http._hub import Hub
 from fedge_apiserver.http._logs import Logs
 from fedge_apiserver.http._messages import (
     ClientGoneError,
@@ -29,12 +30,13 @@ from fedge_apiserver.http._messages import (
     Send,
 )
 from fedge_apiserver.http._openapi import V2_PROTOBUF, OpenApi
+from fedge_apiserver.http._proxy import NodeProxy
 from fedge_apiserver.http._reading import Reading
 from fedge_apiserver.http._reviews import review_access
 from fedge_apiserver.http._tokens import TokenService
 from fedge_apiserver.http._writing import Writing
 from fedge_apiserver.registry import Registry
-from fedge_apiserver.resources import PODS, Resource
+from fedge_apiserver.resources import NODES, PODS, Resource
 from fedge_apiserver.store import encode
 from fedge_apiserver.tokens import TokenKey
 
@@ -60,7 +62,7 @@ class ApiApplication:
         Args:
             registry: opened by the caller.
             token: the bearer token that every request must carry; None lets everybody in.
-            hub_url: where logs come from.
+            hub_url: the way to nodes: logs, commands, what is known of them; None has none of it.
             token_key: signs the tokens of service accounts; None: there are none.
         """
         self._registry = registry
@@ -69,8 +71,10 @@ class ApiApplication:
         self._writing = Writing(registry, self._reading)
         self._discovery = Discovery(registry.catalog)
         self._openapi = OpenApi(registry.catalog)
-        self._logs = Logs(registry, hub_url)
-        self._execs = Execs(registry, hub_url)
+        self._hub = Hub(hub_url)
+        self._logs = Logs(registry, self._hub)
+        self._execs = Execs(registry, self._hub)
+        self._proxy = NodeProxy(registry, self._hub)
         self._tokens = TokenService(registry, token_key) if token_key is not None else None
 
     def stop(self) -> None:
@@ -79,7 +83,7 @@ class ApiApplication:
 
     async def close(self) -> None:
         """Release connections."""
-        await self._logs.close()
+        await self._hub.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -243,6 +247,10 @@ class ApiApplication:
                 await self._collection(request, resource, namespace)
             case [name]:
                 await self._object(request, resource, namespace, name)
+            case [name, "proxy", *path] if resource is NODES:
+                if request.method not in ("GET", "HEAD"):
+                    raise method_not_allowed()
+                await self._proxy.get(request, name, path)
             case [name, subresource] if subresource in resource.subresources:
                 await self._subresource(request, resource, namespace, name, subresource)
             case _:

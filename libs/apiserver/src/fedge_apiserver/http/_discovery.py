@@ -121,6 +121,8 @@ def _subresource_facts(name: str) -> tuple[str, list[str]]:
             return "", ["get"]
         case "finalize":
             return "", ["update"]
+        case "proxy":
+            return "NodeProxyOptions", ["get"]
         case _:
             return "", ["get", "patch", "update"]
 

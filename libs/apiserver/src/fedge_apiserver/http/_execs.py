@@ -7,12 +7,13 @@ channel.
 
 import asyncio
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import parse_qsl, quote, urlencode
+from urllib.parse import parse_qsl, urlencode
 
 import structlog
 
 from fedge_apiserver.errors import ApiError, bad_request
-from fedge_apiserver.http._logs import container_of, no_way, refusal
+from fedge_apiserver.http._hub import Hub, refusal
+from fedge_apiserver.http._logs import container_of
 from fedge_apiserver.http._messages import Receive, Scope, Send
 from fedge_apiserver.registry import Registry
 from fedge_apiserver.resources import PODS
@@ -29,11 +30,11 @@ _OPEN_SECONDS: Final = 30.0
 
 
 class Execs:
-    """Runs commands through the hub at ``hub_url``; None if there is no hub."""
+    """Runs commands through the hub."""
 
-    def __init__(self, registry: Registry, hub_url: str | None) -> None:
+    def __init__(self, registry: Registry, hub: Hub) -> None:
         self._registry = registry
-        self._hub_url = hub_url.rstrip("/") if hub_url else None
+        self._hub = hub
 
     async def serve(
         self, scope: Scope, receive: Receive, send: Send, *, namespace: str, name: str
@@ -62,7 +63,7 @@ class Execs:
             reason = (exc.response.body or b"").decode("utf-8", "replace").strip()
             raise refusal(exc.response.status_code, reason) from exc
         except (OSError, WebSocketException) as exc:
-            raise no_way(f"the hub cannot be reached: {type(exc).__name__} {exc}") from exc
+            raise self._hub.unreachable(exc) from exc
 
     def _url(self, scope: Scope, namespace: str, name: str) -> str:
         query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
@@ -73,15 +74,9 @@ class Execs:
         node = pod["spec"].get("nodeName")
         if not node:
             raise bad_request(f"pod {name} does not have a host assigned")
-        if self._hub_url is None:
-            raise no_way(
-                "this API server knows no hub, so there is no way to the node: set "
-                "FEDGE_APISERVER_HUB_URL and start it again"
-            )
-        parts = "/".join(quote(part, safe="") for part in (namespace, name, container))
+        url = self._hub.url("nodes", node, "exec", namespace, name, container)
         passed = urlencode([(key, value) for key, value in query if key in _PARAMETERS])
-        base = self._hub_url.replace("http", "ws", 1)
-        return f"{base}/nodes/{quote(node, safe='')}/exec/{parts}?{passed}"
+        return f"{url.replace('http', 'ws', 1)}?{passed}"
 
 
 async def _join(hub: "ClientConnection", receive: Receive, send: Send) -> None:

@@ -1,20 +1,18 @@
 """A container's log, streamed from the edge by way of the hub."""
 
 import asyncio
-from typing import TYPE_CHECKING, Final
-from urllib.parse import quote, urlencode
+from typing import Final
+from urllib.parse import urlencode
 
 import structlog
 
-from fedge_apiserver.errors import ApiError, bad_request
+from fedge_apiserver.errors import bad_request
+from fedge_apiserver.http._hub import Hub, refusal
 from fedge_apiserver.http._messages import Request
 from fedge_apiserver.registry import Registry
 from fedge_apiserver.resources import PODS
 from fedge_apiserver.store import decode
 from fedge_objects import JsonObject
-
-if TYPE_CHECKING:
-    import httpx
 
 log = structlog.stdlib.get_logger("fedge.apiserver.logs")
 
@@ -31,18 +29,11 @@ _LISTS: Final = ("containers", "initContainers", "ephemeralContainers")
 
 
 class Logs:
-    """Reads logs through the hub at ``hub_url``; None if there is no hub."""
+    """Reads logs through the hub."""
 
-    def __init__(self, registry: Registry, hub_url: str | None) -> None:
+    def __init__(self, registry: Registry, hub: Hub) -> None:
         self._registry = registry
-        self._hub_url = hub_url.rstrip("/") if hub_url else None
-        self._client: httpx.AsyncClient | None = None
-
-    async def close(self) -> None:
-        """Close the connections to the hub."""
-        if self._client is not None:
-            await self._client.aclose()
-            self._client = None
+        self._hub = hub
 
     async def stream(self, request: Request, namespace: str, name: str) -> None:
         """Answer with a container's log.
@@ -58,14 +49,8 @@ class Logs:
                 f'container "{container}" in pod "{name}" is waiting to start: the pod has no node '
                 "yet"
             )
-        if self._hub_url is None:
-            raise no_way(
-                "this API server knows no hub, so there is no way to the node's logs: set "
-                "FEDGE_APISERVER_HUB_URL and start it again"
-            )
         parameters = {key: request.query[key] for key in _PARAMETERS if key in request.query}
-        parts = "/".join(quote(part, safe="") for part in (namespace, name, container))
-        url = f"{self._hub_url}/nodes/{quote(node, safe='')}/containerLogs/{parts}"
+        url = self._hub.url("nodes", node, "containerLogs", namespace, name, container)
         if parameters:
             url += f"?{urlencode(parameters)}"
         copying = asyncio.create_task(self._copy(request, url), name="apiserver-log")
@@ -80,15 +65,11 @@ class Logs:
 
     async def _copy(self, request: Request, url: str) -> None:
         """Send on what the hub sends."""
-        import httpx  # noqa: PLC0415 - a tenth of a second and megabytes that few servers need
+        import httpx  # noqa: PLC0415 - as in the hub's client
 
-        if self._client is None:
-            # A log that is followed may be silent for hours, but a connection must come at once.
-            timeout = httpx.Timeout(10.0, read=None)
-            self._client = httpx.AsyncClient(timeout=timeout, trust_env=False)
         is_started = False
         try:
-            async with self._client.stream("GET", url) as answer:
+            async with self._hub.client().stream("GET", url) as answer:
                 if answer.is_error:
                     reason = (await answer.aread()).decode("utf-8", "replace").strip()
                     raise refusal(answer.status_code, reason)
@@ -98,10 +79,7 @@ class Logs:
                     await request.send_piece(piece)
         except httpx.TransportError as exc:
             if not is_started:
-                raise no_way(
-                    f"the hub at {self._hub_url} cannot be reached: {type(exc).__name__} {exc}; "
-                    "check that it runs (fedge run hub)"
-                ) from exc
+                raise self._hub.unreachable(exc) from exc
             # The head is sent already: all that can be said now is that the log ends here.
             log.warning("log_stream_broken", url=url, error=str(exc))
         await request.send_piece(b"", is_last=True)
@@ -126,20 +104,3 @@ def container_of(pod: JsonObject, wanted: str) -> str:
             f"a container name must be specified for pod {name}, choose one of: [{choices}]"
         )
     return str(names[0])
-
-
-def no_way(message: str) -> ApiError:
-    # Without Retry-After: with it kubectl tries for ten seconds before it shows the message.
-    return ApiError(503, "ServiceUnavailable", message)
-
-
-def refusal(code: int, reason: str) -> ApiError:
-    match code:
-        case 400:
-            return bad_request(reason)
-        case 404:
-            return ApiError(404, "NotFound", reason)
-        case 503 | 504:
-            return no_way(reason)
-        case _:
-            return ApiError(500, "InternalError", f"the hub answered {code}: {reason}")

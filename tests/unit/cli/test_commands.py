@@ -23,7 +23,10 @@ def nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-COMMANDS = ["run", "apply", "get", "describe", "logs", "delete", "version", "demo", "down"]
+COMMANDS = [
+    "run", "apply", "get", "describe", "status", "logs", "exec", "delete", "version", "demo",
+    "down",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("command", COMMANDS)

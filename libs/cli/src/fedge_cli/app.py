@@ -244,6 +244,51 @@ def describe(
     _exit_for(errors)
 
 
+@app.command(epilog=_examples("fedge status", "fedge status edge-1", "fedge status -o json"))
+def status(
+    node: Annotated[str, typer.Argument(metavar="[NODE]", show_default=False)] = "",
+    output: Output = "",
+    kubeconfig: Kubeconfig = None,
+) -> None:
+    """Print how far nodes are with what they were given.
+
+    Of one node also the objects that it has not applied, and why. What a node that is not heard
+    said last is printed with its age: 12 (2h old).
+
+    LINK is up, down, never (hub has not heard it yet) or unknown (hub could not be asked).
+    BACKLOG-DOWN waits in the cloud for the node, BACKLOG-UP on the node for the cloud. Of the
+    node's reports, GAPS never came and DUPLICATES came again and were dropped.
+    """
+    from fedge_cli import node_status  # noqa: PLC0415 - only this command's
+    from fedge_cli.printing import render, write_table  # noqa: PLC0415
+
+    _check_output(output)
+    name = node.removeprefix("nodes/").removeprefix("node/")
+    errors: list[CommandError] = []
+    with _connected(kubeconfig) as (api, _):
+        if name:
+            statuses = [node_status.get_status(api, name)]
+        else:
+            statuses, errors = node_status.get_statuses(api)
+        now = api.now
+    if output in {"json", "yaml"}:
+        typer.echo(render(statuses[0] if name else {"nodes": statuses}, output))
+    elif statuses:
+        write_table(node_status.status_table(statuses, now))
+    elif not errors:
+        typer.echo(_nothing(""), err=True)
+    if name and output not in {"json", "yaml"}:
+        problems = node_status.problem_table(statuses[0])
+        if problems.rows:
+            typer.echo()
+            write_table(problems)
+        for remark in node_status.remarks(statuses[0], now):
+            typer.echo(remark, err=True)
+    for error in errors:
+        _tell(error)
+    _exit_for(errors)
+
+
 @app.command(epilog=_examples("fedge logs hello --tail 20", "fedge logs hello -c main --previous"))
 def logs(
     pod: Annotated[str, typer.Argument(show_default=False)],

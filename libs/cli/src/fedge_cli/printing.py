@@ -13,8 +13,11 @@ from fedge_cli.getting import Table, name_of
 _GAP = "   "
 _GREEN, _YELLOW, _RED = "\033[32m", "\033[33m", "\033[31m"
 _PLAIN = "\033[0m"
-_GOOD = {"Running", "Ready", "Active", "Bound", "Completed", "Succeeded", "True"}
-_WAITING = {"Pending", "ContainerCreating", "PodInitializing", "Terminating", "Unknown"}
+_GOOD = {"Running", "Ready", "Active", "Bound", "Completed", "Succeeded", "True", "up"}
+_WAITING = {
+    "Pending", "ContainerCreating", "PodInitializing", "Terminating", "Unknown", "never", "unknown",
+}  # fmt: skip
+_COLOURED = ("STATUS", "LINK")
 
 
 def is_coloured() -> bool:
@@ -28,11 +31,11 @@ def table_lines(
     """Return a table's lines; columns are at least as wide as ``widths``."""
     rows = [table.columns, *table.rows] if header else table.rows
     needed = column_widths(table, widths)
-    status = table.columns.index("STATUS") if coloured and "STATUS" in table.columns else -1
+    status = next((at for at, name in enumerate(table.columns) if name in _COLOURED), -1)
     lines = []
     for row in rows:
         cells = [cell.ljust(width) for cell, width in zip(row, needed, strict=True)]
-        if row is not table.columns and status >= 0:
+        if coloured and row is not table.columns and status >= 0:
             cells[status] = f"{_colour(row[status])}{cells[status]}{_PLAIN}"
         lines.append(_GAP.join(cells).rstrip())
     return lines

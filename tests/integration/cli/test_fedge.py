@@ -15,6 +15,7 @@ import yaml
 from fedge_cli.errors import AwayError, CommandError, MissingError
 from tests.integration.cli.conftest import Fedge
 
+DEVICE_KINDS = Path(__file__).parents[3] / "deploy" / "k8s" / "base" / "crds"
 CONFIG_MAP = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: %s}\ndata: {x: %r}\n"
 
 
@@ -171,6 +172,30 @@ def test_status_of_a_node_that_is_away_is_told_with_its_age(
     described = fedge("describe", "node", far_node).stdout
     assert "(stale 10m: it is not heard)" in described
     assert f"{namespace}/there" in described
+
+
+def test_devices_of_a_node_that_is_away_are_told_with_its_age(fedge: Fedge, far_node: str) -> None:
+    assert fedge("apply", "-f", str(DEVICE_KINDS)).exit_code == 0
+    group = {"apiVersion": "devices.kubeedge.io/v1beta1", "metadata": {"name": "thermometer"}}
+    model = {"deviceModelRef": {"name": "m"}, "protocol": {"protocolName": "none"}}
+    device = {**group, "kind": "Device", "spec": {"nodeName": far_node, **model}}
+    status = {**group, "kind": "DeviceStatus"}
+    applied = fedge("apply", "-f", "-", stdin=f"{json.dumps(device)}\n{json.dumps(status)}")
+    assert applied.exit_code == 0, applied.stderr
+    assert f"{far_node} (stale 10m)" in fedge("get", "devices").stdout
+    assert "<none> (stale 10m)" in fedge("get", "devicestatuses").stdout
+    for kind in ("device", "devicestatus"):
+        described = fedge("describe", kind, "thermometer").stdout
+        assert f"Node: {far_node} (stale 10m: it is not heard)" in described
+
+
+def test_status_without_a_hub_says_what_to_do(fedge: Fedge, far_node: str) -> None:
+    for arguments in ((), (far_node,)):
+        result = fedge("status", *arguments)
+        assert result.exit_code == AwayError.exit_code
+        assert result.stderr.count("set FEDGE_APISERVER_HUB_URL") == 1
+    assert f"{far_node}   unknown   -" in fedge("status").stdout
+    assert fedge("status", "nobody").exit_code == MissingError.exit_code
 
 
 def test_deletion_of_a_pod_waits_for_its_node_and_says_that_it_is_away(

@@ -27,9 +27,11 @@ CORE = {
 }  # fmt: skip
 DEVICES = {
     "resources": [
-        {"name": "devices", "singularName": "device", "kind": "Device", "namespaced": True}
+        {"name": "devices", "singularName": "device", "kind": "Device", "namespaced": True},
+        {"name": "devicestatuses", "singularName": "devicestatus", "kind": "DeviceStatus",
+         "namespaced": True},
     ]
-}
+}  # fmt: skip
 
 
 def not_found(what: str) -> Answer:

@@ -5,7 +5,7 @@ from fedge_cli.describing import describe, event_lines
 from fedge_cli.layouts import config_map_lines, field_lines, secret_lines
 from fedge_cli.node_layout import node_lines
 from fedge_cli.pod_layout import pod_lines
-from tests.unit.cli.server import Server
+from tests.unit.cli.server import Answer, Handler, Server
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -89,7 +89,9 @@ def test_node_says_how_it_is_and_what_runs_there() -> None:
     assert line_of(lines, "Roles:") == "Roles: edge"
     assert line_of(lines, "Taints:") == "Taints: k:NoSchedule"
     assert line_of(lines, "Capacity:") == "Capacity: cpu 2, pods 110"
-    assert lines[-2:] == ["Pods: 1", "  default/hello  Pending"]
+    assert lines[-2:] == ["Pods: 1", "  default/hello  Pending (stale 65s)"]
+    heard = list(node_lines(node, [POD, ended], stale=None))
+    assert heard[-1] == "  default/hello  Pending"
 
 
 def test_secret_keeps_what_it_keeps() -> None:
@@ -163,3 +165,44 @@ def test_events_that_cannot_be_had_are_told_as_unknown() -> None:
     with server.api() as api:
         *_, last = describe(api, api.find_type("pods"), "default", "hello")
     assert last.startswith("Events: unknown (Error from server (NotFound)")
+
+
+LEASE = "GET /apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/edge-1"
+AWAY: dict[str, Answer | Handler] = {
+    "GET /api/v1/nodes/edge-1": {
+        "metadata": {"name": "edge-1"},
+        "status": {"conditions": [{"type": "Ready", "status": "Unknown"}]},
+    },
+    LEASE: {"spec": {"renewTime": "2020-01-01T00:00:00Z", "leaseDurationSeconds": 40}},
+}
+
+
+def described(server: Server, kind: str, name: str) -> list[str]:
+    with server.api() as api:
+        return list(describe(api, api.find_type(kind), "default", name))
+
+
+def test_pod_that_has_ended_does_not_grow_stale() -> None:
+    path = "GET /api/v1/namespaces/default/pods/hello"
+    server = Server({**AWAY, path: POD})
+    assert "(stale" in line_of(described(server, "pods", "hello"), "Status:")
+    server.routes[path] = {**POD, "status": {"phase": "Succeeded"}}
+    assert line_of(described(server, "pods", "hello"), "Status:") == "Status: Succeeded"
+
+
+def test_device_of_a_node_that_is_not_heard_says_so() -> None:
+    path = "GET /apis/devices.kubeedge.io/v1beta1/namespaces/default"
+    metadata = {"name": "t", "namespace": "default"}
+    server = Server(
+        {
+            **AWAY,
+            f"{path}/devices/t": {"metadata": metadata, "spec": {"nodeName": "edge-1"}},
+            f"{path}/devicestatuses/t": {"metadata": metadata, "status": {"state": "ok"}},
+        }
+    )
+    for kind in ("devices", "devicestatuses"):
+        told = line_of(described(server, kind, "t"), "Node:")
+        assert told.startswith("Node: edge-1 (stale ")
+        assert told.endswith("d: it is not heard)")
+    server.routes[LEASE] = (403, {"message": "no"})
+    assert not any(line.startswith("Node:") for line in described(server, "devices", "t"))

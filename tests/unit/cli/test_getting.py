@@ -112,6 +112,57 @@ def test_nodes_are_told_as_stale_by_their_leases() -> None:
     assert server.asked.count("GET /api/v1/nodes") == 2, "many nodes are asked for at once"
 
 
+def devices(column: str, *rows: tuple[str, str]) -> dict[str, Any]:
+    columns = [{"name": "Name", "priority": 0}, {"name": column, "priority": 0}]
+    return {**table(*rows), "columnDefinitions": columns}
+
+
+DEVICES = "GET /apis/devices.kubeedge.io/v1beta1/namespaces/default"
+
+
+def device(name: str, node_name: str) -> dict[str, Any]:
+    metadata = {"name": name, "namespace": "default"}
+    return {"metadata": metadata, "spec": {"nodeName": node_name}}
+
+
+def test_devices_of_a_node_that_is_not_heard_are_told_as_stale(server: Server) -> None:
+    rows = (("a", "near"), ("b", "far"), ("c", ""))
+    server.routes[f"{DEVICES}/devices"] = devices("Node", *rows)
+    with server.api() as api:
+        assert table_of(api, query("devices")) == [
+            "NAME   NODE",
+            "a      near",
+            "b      far (stale 2h)",
+            "c      <none>",
+        ]
+
+
+@pytest.mark.parametrize("count", [3, 6])
+def test_what_devices_said_is_told_as_stale_when_their_node_is_not_heard(
+    server: Server, count: int
+) -> None:
+    nodes = ["near", "far", "gone"]
+    known = [device(f"d{number}", nodes[number % 3]) for number in range(count)]
+    server.routes[f"{DEVICES}/devicestatuses"] = devices(
+        "State", *((f"d{number}", "" if number else "ok") for number in range(count))
+    )
+    server.routes["GET /apis/devices.kubeedge.io/v1beta1/devices"] = {"items": known}
+    for each in known[:2]:
+        server.routes[f"{DEVICES}/devices/{each['metadata']['name']}"] = each
+    with server.api() as api:
+        lines = table_of(api, query("devicestatuses"))
+    assert lines[:4] == ["NAME   STATE", "d0     ok", "d1     <none> (stale 2h)", "d2     <none>"]
+    assert len(lines) == count + 1
+
+
+def test_what_devices_said_is_shown_as_it_is_to_who_may_not_read_them(server: Server) -> None:
+    rows = [(f"d{number}", "ok") for number in range(5)]
+    server.routes[f"{DEVICES}/devicestatuses"] = devices("State", *rows)
+    server.routes["GET /apis/devices.kubeedge.io/v1beta1/devices"] = (403, {"message": "no"})
+    with server.api() as api:
+        assert table_of(api, query("devicestatuses"))[1] == "d0     ok"
+
+
 def test_wide_and_all_namespaces_add_columns(server: Server) -> None:
     server.routes["GET /api/v1/pods"] = table(("here", "Running", "near"))
     with server.api() as api:

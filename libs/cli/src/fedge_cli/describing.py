@@ -8,6 +8,7 @@ from fedge_cli.api import Api, ResourceType
 from fedge_cli.errors import CommandError
 from fedge_cli.layouts import config_map_lines, field_lines, secret_lines
 from fedge_cli.node_layout import node_lines
+from fedge_cli.origins import node_of
 from fedge_cli.pod_layout import pod_lines
 from fedge_cli.staleness import age, stale_nodes
 
@@ -22,29 +23,32 @@ def describe(api: Api, kind: ResourceType, namespace: str, name: str) -> Iterato
         CommandError: it is not there, or may not be read.
     """
     obj = api.request("GET", kind.path(namespace, name))
+    node = node_of(api, obj, kind)
+    stale = stale_nodes(api, [node]).get(node) if node else None
     match "" if kind.group else kind.plural:
         case "pods":
-            node = (obj.get("spec") or {}).get("nodeName", "")
-            stale = stale_nodes(api, [node]).get(node) if node else None
             yield from pod_lines(obj, stale=stale)
         case "nodes":
             pods = api.request(
                 "GET", "/api/v1/pods", query={"fieldSelector": f"spec.nodeName={name}"}
             )
-            yield from node_lines(obj, pods["items"], stale=stale_nodes(api, [name]).get(name))
+            yield from node_lines(obj, pods["items"], stale=stale)
         case "secrets":
             yield from secret_lines(obj)
         case "configmaps":
             yield from config_map_lines(obj)
         case _:
-            yield from _any(obj, kind)
+            note = "" if stale is None else f"{node} (stale {age(stale)}: it is not heard)"
+            yield from _any(obj, kind, note)
     yield from event_lines(_events(api, obj, kind), api.now)
 
 
-def _any(obj: dict[str, Any], kind: ResourceType) -> Iterator[str]:
+def _any(obj: dict[str, Any], kind: ResourceType, node: str) -> Iterator[str]:
     metadata = {k: v for k, v in obj["metadata"].items() if k not in _HIDDEN}
     yield f"Kind: {kind.kind}"
     yield f"Version: {kind.api_version}"
+    if node:
+        yield f"Node: {node}"
     yield from field_lines({**obj, "metadata": metadata}, skip=("apiVersion", "kind"))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from fedge_cli.api import TABLE, Api, ResourceType, is_expired
 from fedge_cli.errors import CommandError, UsageError
+from fedge_cli.origins import marked_column, nodes_of_rows
 from fedge_cli.staleness import age, stale_nodes
 
 WHOLE = ("json", "yaml", "name")
@@ -164,16 +165,15 @@ def to_table(api: Api, tables: Sequence[dict[str, Any]], kind: ResourceType, que
     shown = [index for index, each in enumerate(definitions) if is_wide or not each.get("priority")]
     columns = [definitions[index]["name"].upper() for index in shown]
     is_namespace_shown = query.namespace is None and kind.is_namespaced
-    nodes = [
-        (row, _node_of(row, definitions, kind)) for each in tables for row in each.get("rows") or ()
-    ]
-    stale = stale_nodes(api, {node for _, node in nodes if node})
+    found = [row for each in tables for row in each.get("rows") or ()]
+    nodes = nodes_of_rows(api, found, definitions, kind)
+    stale = stale_nodes(api, {node for node in nodes if node})
+    at = marked_column(definitions, kind)
     rows = []
-    for row, node in nodes:
+    for row, node in zip(found, nodes, strict=True):
         cells = ["" if cell is None else str(cell) for cell in row["cells"]]
         if node in stale:
-            at = _column(definitions, "status")
-            cells[at] = f"{cells[at]} (stale {age(stale[node])})"
+            cells[at] = f"{cells[at] or '<none>'} (stale {age(stale[node])})"
         picked = [cells[index] or "<none>" for index in shown]
         if is_namespace_shown:
             picked.insert(0, row["object"]["metadata"].get("namespace", ""))
@@ -199,33 +199,6 @@ def _as_table(answer: dict[str, Any], kind: ResourceType) -> dict[str, Any]:
             for each in objects
         ],
     }
-
-
-def _node_of(
-    row: Mapping[str, Any], definitions: Sequence[Mapping[str, Any]], kind: ResourceType
-) -> str:
-    """Return the node on whose word a row's status rests; empty if on none's."""
-    if kind.group or _column(definitions, "status") < 0:
-        return ""
-    if kind.plural == "nodes":
-        return str(row["object"]["metadata"]["name"])
-    at = _column(definitions, "node")
-    if kind.plural != "pods" or at < 0 or _is_over(row, definitions):
-        return ""
-    node = str(row["cells"][at] or "")
-    return "" if node == "<none>" else node
-
-
-def _is_over(row: Mapping[str, Any], definitions: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether a pod has ended: what is known of it cannot grow old."""
-    return str(row["cells"][_column(definitions, "status")]) in {"Completed", "Succeeded"}
-
-
-def _column(definitions: Sequence[Mapping[str, Any]], name: str) -> int:
-    for index, each in enumerate(definitions):
-        if each["name"].lower() == name:
-            return index
-    return -1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

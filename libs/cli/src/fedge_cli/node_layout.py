@@ -40,7 +40,7 @@ def node_lines(
         amounts = ", ".join(f"{k} {v}" for k, v in (status.get(name) or {}).items())
         yield from fact_lines({title: amounts})
     yield from pair_lines("System", status.get("nodeInfo"))
-    yield from _pods(pods)
+    yield from _pods(pods, stale)
 
 
 def _status(node: Mapping[str, Any], stale: float | None) -> str:
@@ -55,17 +55,18 @@ def _taint(each: Mapping[str, Any]) -> str:
     return f"{each['key']}{value}:{each['effect']}"
 
 
-def _pods(pods: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def _pods(pods: Sequence[Mapping[str, Any]], stale: float | None) -> Iterator[str]:
     here = [each for each in pods if (each.get("status") or {}).get("phase") not in _ENDED]
     yield f"Pods: {len(here)}"
     width = max((len(_key(each)) for each in here), default=0)
+    mark = "" if stale is None else f" (stale {age(stale)})"
     for each in sorted(here, key=_key):
         requests = [
             f"{name} {value}"
             for container in each["spec"].get("containers") or ()
             for name, value in ((container.get("resources") or {}).get("requests") or {}).items()
         ]
-        phase = (each.get("status") or {}).get("phase", "")
+        phase = f"{(each.get('status') or {}).get('phase', '')}{mark}"
         yield f"  {_key(each):<{width}}  {phase:<10}  {', '.join(requests)}".rstrip()
 
 

@@ -30,6 +30,8 @@ class Hub(BaseHTTPRequestHandler):
                 self._reply(200, b"ok\n", "text/plain; charset=utf-8")
             case "/nodes/odd/status":
                 self._reply(502, b"out of order\n", "text/plain")
+            case "/nodes/old/status":
+                self._reply(404, b"Not Found", "text/plain; charset=utf-8")
             case "/nodes/waiting/status":
                 self._reply(503, b"the broker is not connected\n", "text/plain")
             case _:
@@ -65,7 +67,7 @@ def api(tmp_path_factory: pytest.TempPathFactory, hub_port: int) -> Iterator[htt
     )
     server.start()
     with connect(server.kubeconfig) as client:
-        for name in ("gw.1", "odd", "waiting", "new"):
+        for name in ("gw.1", "odd", "old", "waiting", "new"):
             made(client.post("/api/v1/nodes", json={"metadata": {"name": name}}))
         yield client
     server.stop()
@@ -98,6 +100,7 @@ def test_node_that_the_hub_never_heard_is_told_in_its_words(api: httpx.Client) -
     [
         ("waiting", 503, "ServiceUnavailable", "the broker is not connected"),
         ("odd", 500, "InternalError", "the hub answered 502: out of order"),
+        ("old", 404, "NotFound", "the server could not find the requested resource"),
         ("nobody", 404, "NotFound", 'nodes "nobody" not found'),
     ],
 )

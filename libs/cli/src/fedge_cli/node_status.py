@@ -61,8 +61,9 @@ def _ask(api: Api, name: str) -> dict[str, Any]:
     except MissingError as exc:
         if any(text in str(exc) for text in _NO_PATH):
             raise CommandError(
-                "this API server does not tell what hub knows of nodes: the embedded one does; "
-                "with another, ask hub itself: GET /nodes/NODE/status"
+                "this API server, or its hub, does not tell how nodes are: both have to be of this "
+                "release; an API server that is not the embedded one cannot, so ask hub itself "
+                "there: GET /nodes/NODE/status"
             ) from exc
         return {"node": name, "link": NEVER}
 

@@ -9,7 +9,7 @@ https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/node-v1/
 from collections.abc import Sequence
 from typing import Final
 
-from fedge_apiserver.errors import forbidden
+from fedge_apiserver.errors import forbidden, no_such_path
 from fedge_apiserver.http._hub import Hub, refusal
 from fedge_apiserver.http._messages import Request
 from fedge_apiserver.registry import Registry
@@ -17,6 +17,8 @@ from fedge_apiserver.resources import NODES
 
 PATHS: Final = ("status", "healthz")
 _ANSWER_SECONDS: Final = 15.0
+_NO_SUCH_PATH: Final = (404, "Not Found")
+"""What hub's router says by itself, where hub does not know the path rather than the node."""
 
 
 class NodeProxy:
@@ -48,6 +50,9 @@ class NodeProxy:
         except httpx.TransportError as exc:
             raise self._hub.unreachable(exc) from exc
         if not answer.is_success:
-            raise refusal(answer.status_code, answer.text.strip())
+            reason = answer.text.strip()
+            if (answer.status_code, reason) == _NO_SUCH_PATH:
+                raise no_such_path()  # a hub that is older than this server
+            raise refusal(answer.status_code, reason)
         content_type = answer.headers.get("content-type", "text/plain").encode("latin-1")
         await request.answer(answer.content, content_type=content_type)

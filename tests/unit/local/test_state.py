@@ -15,6 +15,8 @@ def state() -> StackState:
         ports={"amqp": 20000},
         edges={"edge-1": EdgeState(index=0, password="hidden", line=Line.CUT)},
         settings={"FEDGE_LOG_LEVEL": "debug"},
+        edge_disk_bytes=1 << 28,
+        fake_clock=True,
     )
 
 

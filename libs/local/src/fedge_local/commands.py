@@ -15,9 +15,12 @@ _PACKAGES = {
     "ctr": "containerd",
     "erl": "rabbitmq-server",
     "ip": "iproute2",
+    "mkfs.ext4": "e2fsprogs",
+    "mount": "mount",
     "nft": "nftables",
     "nsenter": "util-linux",
     "redis-server": "redis-server",
+    "ss": "iproute2",
     "unshare": "util-linux",
 }
 

@@ -7,6 +7,8 @@ from pathlib import Path
 from fedge_fabric.definitions import User, edge_definitions
 from fedge_local import network
 from fedge_local.containerd import SOCKET, Containerd
+from fedge_local.disks import Disk
+from fedge_local.fake_clock import FakeClock
 from fedge_local.hosts import EdgeHost
 from fedge_local.programs import Program
 from fedge_local.rabbitmq import EDGE_PLUGINS, RabbitMQ
@@ -34,6 +36,8 @@ class Edge:
         link: User,
         cloud: str,
         settings: Mapping[str, str],
+        disk_bytes: int = 0,
+        fake_clock: bool = False,
     ) -> None:
         """Describe an edge.
 
@@ -46,6 +50,8 @@ class Edge:
             link: its user at the cloud's broker.
             cloud: the cloud's broker as ``host:port``.
             settings: more settings for its services.
+            disk_bytes: size of a disk of its own; 0: its data lies on the machine's.
+            fake_clock: whether the clock of its services can be set.
         """
         self.name = name
         self.folder = folder
@@ -56,6 +62,10 @@ class Edge:
             index=index,
             cgroup_parent=f"/fedge-{subnet.tag}/{name}",
         )
+        self.disk = (
+            Disk(host=self.host, size_bytes=disk_bytes, folders=self._kept) if disk_bytes else None
+        )
+        self.clock = FakeClock(folder / "clock") if fake_clock else None
         self.containerd = Containerd(host=self.host, folder=folder / "containerd")
         self.rabbitmq = RabbitMQ(
             name="rabbitmq",
@@ -75,6 +85,7 @@ class Edge:
             folder=folder / "services",
             place=self.host,
             settings={
+                **({} if self.clock is None else self.clock.variables()),
                 "FEDGE_EDGE_NODE_NAME": name,
                 "FEDGE_EDGE_AMQP_URL": f"amqp://{account}@127.0.0.1:{AMQP_PORT}/",
                 "FEDGE_EDGE_DATA_DIR": str(folder / "data"),
@@ -87,6 +98,11 @@ class Edge:
                 **settings,
             },
         )
+
+    @property
+    def _kept(self) -> tuple[Path, ...]:
+        """The folders of what it must not lose: its stores and its broker's messages."""
+        return (self.folder / "data", self.folder / "rabbitmq" / "mnesia")
 
     @property
     def servers(self) -> tuple[Server, ...]:
@@ -103,14 +119,24 @@ class Edge:
         """Whether the host has power."""
         return self.host.is_on
 
-    async def start(self, *, line_up: bool) -> None:
+    async def start(self, *, line_up: bool, disk_full: bool = False) -> None:
         """Boot the host and start everything in it; `ready` waits until all answers.
 
         The services are started as soon as containerd answers; they wait for nothing else.
+
+        Args:
+            line_up: whether the line to the cloud works from the start.
+            disk_full: whether its own disk stays as full as it was made.
         """
         await self.host.boot(line_up=line_up)
         for folder in ("data", "pod-logs"):
             (self.folder / folder).mkdir(exist_ok=True)
+        if self.disk is not None:
+            await self.disk.attach()
+            if not disk_full:
+                self.disk.empty()
+        if self.clock is not None:
+            self.clock.prepare()
         await self.containerd.start()
         await self.rabbitmq.start()
         await self.containerd.ready()

@@ -6,6 +6,7 @@
     ├── MissingError        a program or a feature of the machine is missing: with the remedy
     ├── PortTakenError      a remembered port belongs to somebody else now
     ├── CommandFailedError  a command of the machine (``ip``, ``nft``) failed: with its words
+    ├── FaultError          a fault cannot be made as asked: with the remedy
     └── NotReadyError       a process ended or did not answer in time: with its log's last lines
 """
 
@@ -24,6 +25,10 @@ class PortTakenError(LocalError):
 
 class CommandFailedError(LocalError):
     """A command that sets up the machine failed."""
+
+
+class FaultError(LocalError):
+    """A fault cannot be made on purpose, as asked for, where it was asked for."""
 
 
 class NotReadyError(LocalError):

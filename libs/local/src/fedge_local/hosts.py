@@ -31,6 +31,7 @@ set -e
 hostname "$1"
 mount -t tmpfs -o mode=755 tmpfs /run
 mount -t tmpfs -o mode=755,size=16m tmpfs /var/lib/cni
+mount -t tmpfs -o mode=1777 tmpfs /dev/shm
 mkdir -p /run/lock
 if [ -n "$2" ]; then mkdir -p "${2%/*}"; cp "$3" "$2"; fi
 ip link set lo up

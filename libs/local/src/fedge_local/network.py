@@ -9,7 +9,7 @@ isolated from each other: an edge reaches the cloud and nobody else. Addresses c
 import hashlib
 import ipaddress
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ RANGE = ipaddress.IPv4Network("198.18.0.0/15")
 _PREFIX = 24
 _CLOUD_INDEX = 1
 _FIRST_EDGE_INDEX = 2
+_CHANCES = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,23 +142,85 @@ async def set_cable(subnet: Subnet, index: int, *, up: bool) -> None:
         await run(["ip", "link", "set", cable, "up" if up else "down"])
 
 
-async def swallow(subnet: Subnet, indices: list[int]) -> None:
-    """Drop silently all that goes to or comes from these edges, and of no others.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Detour:
+    """Connections that are led elsewhere than where they are dialled to."""
 
-    Unlike a cut, this tells nobody: no carrier is lost and no connection refused.
+    port: int
+    """The cloud's port that the edge dials."""
+    to: int
+    """The machine's port at which they arrive."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Impairment:
+    """What is wrong with the line of one edge, besides a cut."""
+
+    drops_up: bool = False
+    """All that comes from the edge vanishes."""
+    drops_down: bool = False
+    """All that goes to the edge vanishes."""
+    loss_percent: float = 0.0
+    """How many of the packets vanish, at random, in each direction."""
+    detour: Detour | None = None
+
+
+async def impair(subnet: Subnet, lines: Mapping[int, Impairment]) -> None:
+    """Make the lines of these edges as bad as told, and those of all others good again.
+
+    Unlike a cut, a dropped packet tells nobody: no carrier is lost and no connection refused. The
+    table is replaced as a whole, in one transaction.
     """
-    rules = ""
-    if indices:
-        addresses = ", ".join(subnet.edge_address(each) for each in indices)
-        rules = (
-            f"table ip {subnet.table} {{\n"
-            f"  chain input {{ type filter hook input priority 0;"
-            f" ip saddr {{ {addresses} }} drop; }}\n"
-            f"  chain output {{ type filter hook output priority 0;"
-            f" ip daddr {{ {addresses} }} drop; }}\n"
-            "}\n"
-        )
-    await run(["nft", "-f", "-"], given=_dropped(subnet) + rules)
+    table = _table(subnet, lines) if lines else ""
+    await run(["nft", "-f", "-"], given=_dropped(subnet) + table)
+
+
+async def reset_connections(subnet: Subnet, index: int, *, port: int) -> None:
+    """Reset the connections of an edge to the cloud's ``port``: both ends are told.
+
+    A kernel without this (CONFIG_INET_DIAG_DESTROY) leaves them; a detour of theirs resets them
+    with the next packet that they carry.
+    """
+    await run(
+        [
+            "ss", "--kill", "--tcp", "--numeric", "state", "connected",
+            "src", f"{subnet.cloud_address}:{port}", "dst", subnet.edge_address(index),
+        ]
+    )  # fmt: skip
+
+
+def _table(subnet: Subnet, lines: Mapping[int, Impairment]) -> str:
+    """Return the table of the packet filter.
+
+    A packet from an edge passes ``detour``, then ``input``; one that it is sent passes ``output``.
+    """
+    detours, inward, outward = [], [], []
+    for index, line in lines.items():
+        source = f"ip saddr {subnet.edge_address(index)}"
+        target = f"ip daddr {subnet.edge_address(index)}"
+        if line.drops_up:
+            inward.append(f"{source} drop")
+        if line.drops_down:
+            outward.append(f"{target} drop")
+        if line.loss_percent > 0:
+            chance = f"numgen random mod {_CHANCES} < {round(line.loss_percent * _CHANCES / 100)}"
+            inward.append(f"{source} {chance} drop")
+            outward.append(f"{target} {chance} drop")
+        if line.detour is not None:
+            detours.append(f"{source} tcp dport {line.detour.port} redirect to :{line.detour.to}")
+            # a connection that was there before the detour does not take it
+            inward.append(f"{source} tcp dport {line.detour.port} reject with tcp reset")
+    chains = [
+        ("detour", "type nat hook prerouting priority -100", detours),
+        ("input", "type filter hook input priority 0", inward),
+        ("output", "type filter hook output priority 0", outward),
+    ]
+    text = "".join(
+        f"  chain {name} {{ {kind}; {'; '.join(rules)}; }}\n"
+        for name, kind, rules in chains
+        if rules
+    )
+    return f"table ip {subnet.table} {{\n{text}}}\n"
 
 
 def _exists(device: str) -> bool:

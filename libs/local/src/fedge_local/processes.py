@@ -23,6 +23,8 @@ _LOG_LINES_TOLD = 15
 CONNECT_SECONDS = 2.0
 _ASK_AGAIN_SECONDS = 0.02
 _ZOMBIE = "Z"
+_STOPPED = "TtZX"
+"""Stopped by a signal or by a debugger, ended, or about to be gone."""
 _STAT_STATE, _STAT_PARENT, _STAT_START = 0, 1, 19
 
 
@@ -203,6 +205,47 @@ def children(pid: int) -> list[int]:
     return sorted(found)
 
 
+def tree(root: int) -> list[int]:
+    """Return the pids of ``root`` and of all that descend from it, zombies apart; parents first."""
+    below: dict[int, list[int]] = {}
+    living = set()
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            stat = _stat(int(entry.name))
+            if stat is not None and stat[_STAT_STATE] != _ZOMBIE:
+                living.add(int(entry.name))
+                below.setdefault(int(stat[_STAT_PARENT]), []).append(int(entry.name))
+    found = [root] if root in living else []
+    for pid in found:
+        found += below.get(pid, ())
+    return found
+
+
+async def pause(process: Process, *, timeout_seconds: float = 10.0) -> None:
+    """Stop a process and all that descend from it (SIGSTOP); wait until they stand still.
+
+    Raises:
+        NotReadyError: one of them did not stop in time.
+    """
+    try:
+        async with asyncio.timeout(timeout_seconds):
+            while moving := [pid for pid in _tree_of(process) if not _is_stopped(pid)]:
+                for pid in moving:
+                    _signal(pid, signal.SIGSTOP)
+                # one that was within the kernel stops when it leaves it, and tells nobody
+                await asyncio.sleep(_ASK_AGAIN_SECONDS)
+    except TimeoutError as exc:
+        raise NotReadyError(
+            f"process {process.pid}, or a child of it, did not stop within {timeout_seconds:g} s"
+        ) from exc
+
+
+def resume(process: Process) -> None:
+    """Let a process and all that descend from it go on (SIGCONT); nothing if they do."""
+    for pid in _tree_of(process):
+        _signal(pid, signal.SIGCONT)
+
+
 async def until(
     ready: Callable[[], Awaitable[bool]],
     *,
@@ -246,6 +289,21 @@ def _stat(pid: int) -> list[str] | None:
     except (FileNotFoundError, ProcessLookupError):
         return None
     return text.rpartition(")")[2].split()
+
+
+def _tree_of(process: Process) -> list[int]:
+    return tree(process.pid) if process.is_alive else []
+
+
+def _is_stopped(pid: int) -> bool:
+    """Whether it stands still; what has ended does too."""
+    stat = _stat(pid)
+    return stat is None or stat[_STAT_STATE] in _STOPPED
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        Process.of(pid).signal(number)
 
 
 def _boot_id() -> str:

@@ -12,23 +12,21 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from ipaddress import IPv4Network
 from pathlib import Path
 
-from fedge_fabric.definitions import User, cloud_definitions
 from fedge_local import network, ports
+from fedge_local.assembly import Parts, amqp_url_of, assemble, hub_url_of, kubeconfig_of
+from fedge_local.disks import SMALLEST_BYTES
 from fedge_local.edge import Edge
 from fedge_local.errors import LocalError
-from fedge_local.processes import Machine
-from fedge_local.programs import Program
-from fedge_local.rabbitmq import RabbitMQ
-from fedge_local.redis import Redis
+from fedge_local.fault_records import ALL, FaultBook, FaultKind, FaultRecord
+from fedge_local.processes import Process, resume
 from fedge_local.servers import Server
 from fedge_local.state import EdgeState, Line, StackState, alone
-from fedge_objects import NodeName
 
 DEFAULT_FOLDER = Path("/var/lib/fedge")
-_ADMIN = "fedge"
+CLOUD = "cloud"
+"""Where the cloud's servers are; no edge may be called so."""
 _PORTS = ("amqp", "amqp-dist", "redis", "apiserver", "hub")
 
 
@@ -70,20 +68,35 @@ class Stack:
         *,
         edges: Sequence[str] = ("edge-1",),
         settings: Mapping[str, str] | None = None,
+        edge_disk_bytes: int | None = None,
+        fake_clock: bool | None = None,
     ) -> None:
-        """Describe a stack.
+        """Describe a stack. What is None stays as it was when the stack was last started.
 
         Args:
             folder: where everything of it is.
             edges: names of its nodes; those that the state file knows are there too.
-            settings: environment for the services beside what the stack sets; None keeps what was
-                given when it was last started.
+            settings: environment for the services beside what the stack sets.
+            edge_disk_bytes: size of a disk that each edge gets of its own when it is first started,
+                so that it can be filled (`fedge_local.faults.fill_disk`); 0: none.
+            fake_clock: whether the clock of edges' services can be set
+                (`fedge_local.faults.clock`).
+
+        Raises:
+            LocalError: such a disk is too small.
         """
+        if edge_disk_bytes and edge_disk_bytes < SMALLEST_BYTES:
+            raise LocalError(
+                f"edge_disk_bytes is {edge_disk_bytes}: a broker and stores need {SMALLEST_BYTES}"
+            )
         self.folder = folder.absolute()
         self._names = tuple(edges)
         self._settings = None if settings is None else dict(settings)
+        self._edge_disk_bytes = edge_disk_bytes
+        self._fake_clock = fake_clock
+        self.faults = FaultBook(self.folder / "faults")
         self._state: StackState | None = StackState.load(self.state_file)
-        self._parts: _Parts | None = None
+        self._parts: Parts | None = None
 
     @property
     def state_file(self) -> Path:
@@ -93,7 +106,7 @@ class Stack:
     @property
     def kubeconfig(self) -> Path:
         """The administrator's kubeconfig of the embedded Kubernetes API."""
-        return self.folder / "kubeconfig"
+        return kubeconfig_of(self.folder)
 
     @property
     def exists(self) -> bool:
@@ -113,8 +126,7 @@ class Stack:
     @property
     def amqp_url(self) -> str:
         """The cloud's broker, with its administrator's password."""
-        state = self._required
-        return f"amqp://{_ADMIN}:{state.password}@127.0.0.1:{state.ports['amqp']}/"
+        return amqp_url_of(self._required)
 
     @property
     def apiserver_url(self) -> str:
@@ -124,12 +136,17 @@ class Stack:
     @property
     def hub_url(self) -> str:
         """Hub's web address."""
-        return f"http://127.0.0.1:{self._required.ports['hub']}"
+        return hub_url_of(self._required)
 
     @property
     def edge_names(self) -> list[str]:
         """Names of the edges."""
         return list(self._required.edges)
+
+    @property
+    def subnet(self) -> network.Subnet:
+        """Its addresses and the names of its devices."""
+        return self._assembled.subnet
 
     def edge(self, name: str) -> "EdgeControl":
         """Return the edge called ``name``.
@@ -141,6 +158,45 @@ class Stack:
             known = ", ".join(self._required.edges)
             raise LocalError(f"there is no edge {name!r}; there is {known}")
         return EdgeControl(self, name)
+
+    def choices(self, where: str) -> list[str]:
+        """Return which processes an edge, or the cloud (`CLOUD`), has.
+
+        Raises:
+            LocalError: there is no such edge.
+        """
+        return [*self._servers(where), *([] if where == CLOUD else [ALL])]
+
+    def server(self, where: str, what: str) -> Server:
+        """Return a server of an edge or of the cloud.
+
+        Raises:
+            LocalError: there is none; with what there is.
+        """
+        there = self._servers(where)
+        if what not in there:
+            raise LocalError(f"{where} has no {what!r} to take: it has {', '.join(there)}")
+        return there[what]
+
+    def processes(self, where: str, what: str) -> list[Process]:
+        """Return the topmost processes of a server that run, or of `ALL` of an edge."""
+        host = self.edge(where).parts.host if what == ALL else None
+        top = self.server(where, what).process if host is None else host.init
+        return [] if top is None else [top]
+
+    def _servers(self, where: str) -> dict[str, Server]:
+        parts = self._assembled
+        if where == CLOUD:
+            return {
+                "broker": parts.rabbitmq,
+                "redis": parts.redis,
+                "hub": parts.hub,
+                "controller": parts.controller,
+                "device": parts.device,
+                "apiserver": parts.apiserver,
+            }
+        edge = self.edge(where).parts
+        return {"broker": edge.rabbitmq, "containerd": edge.containerd, "services": edge.services}
 
     async def up(self, observe: Callable[[Step], None] = _nobody) -> None:
         """Start what does not run and wait until all of it answers.
@@ -155,6 +211,9 @@ class Stack:
             state = await self._remember()
             parts = self._assembled
             clock = _Clock(observe)
+            for left in self.faults.all():
+                if left.is_left_behind:
+                    await self.lift(left)
             for name, server in parts.listening:
                 if not server.is_running:
                     ports.require_free(
@@ -165,9 +224,7 @@ class Stack:
                 async with asyncio.TaskGroup() as tasks:
                     self._start_cloud(parts, clock, tasks)
                     for name, edge in parts.edges.items():
-                        line = state.edges[name].line
-                        tasks.create_task(_start_edge(edge, clock, line_up=line is not Line.CUT))
-            await self._swallow()
+                        tasks.create_task(self._start_edge(name, edge, clock))
 
     async def down(self, observe: Callable[[Step], None] = _nobody) -> None:
         """Stop everything that was started here, and nothing else; the data stays."""
@@ -176,6 +233,8 @@ class Stack:
         with alone(self.folder):
             parts = self._assembled
             clock = _Clock(observe)
+            for fault in self.faults.all():
+                await self.lift(fault)
             services = [parts.device, parts.controller, parts.hub, parts.apiserver]
             async with asyncio.TaskGroup() as tasks:
                 for server in services:
@@ -213,9 +272,9 @@ class Stack:
         return self._state
 
     @property
-    def _assembled(self) -> "_Parts":
+    def _assembled(self) -> Parts:
         if self._parts is None:
-            self._parts = _assemble(self, self._required)
+            self._parts = assemble(self.folder, self._required)
         return self._parts
 
     async def _remember(self) -> StackState:
@@ -229,30 +288,100 @@ class Stack:
                 ports=ports.choose(_PORTS, seed=int(subnet.tag, 16)),
             )
         for name in self._names:
+            if name == CLOUD:
+                raise LocalError(f"an edge cannot be called {CLOUD!r}: take another name")
             if name not in state.edges:
                 state.edges[name] = EdgeState(
                     index=len(state.edges), password=secrets.token_urlsafe(18)
                 )
         if self._settings is not None:
             state.settings = self._settings
+        if self._edge_disk_bytes is not None:
+            state.edge_disk_bytes = self._edge_disk_bytes
+        if self._fake_clock is not None:
+            state.fake_clock = self._fake_clock
         state.save(self.state_file)
         self._state, self._parts = state, None
         return state
+
+    async def lift(self, fault: FaultRecord) -> None:
+        """Take back what a fault did and forget it; what it ended is not started.
+
+        Nothing if it is healed already.
+        """
+        edge = self._assembled.edges.get(fault.where)
+        match fault.kind:
+            case FaultKind.CUT | FaultKind.HALFOPEN | FaultKind.LOSSY | FaultKind.SLOW:
+                self.faults.forget(fault)
+                if edge is not None:
+                    await self.shape_line(fault.where)
+                return
+            case FaultKind.PAUSE:
+                for process in self.processes(fault.where, fault.what):
+                    resume(process)
+            case FaultKind.FILL_DISK if edge is not None and edge.disk is not None:
+                edge.disk.empty()
+            case FaultKind.CLOCK if edge is not None and edge.clock is not None:
+                edge.clock.set(0)
+            case _:
+                pass  # killed processes are not there to be helped
+        self.faults.forget(fault)
+
+    async def shape_line(self, name: str) -> None:
+        """Bring the line of an edge, and the packet filter of all, into the state remembered."""
+        async with self.faults.shaping_lines():
+            host = self._assembled.edges[name].host
+            await (host.cut() if self.edge(name).line is Line.CUT else host.heal())
+            await network.impair(self._assembled.subnet, self._impairments())
+
+    def _impairments(self) -> dict[int, network.Impairment]:
+        found: dict[int, network.Impairment] = {}
+        faults = self.faults.all()
+        for name, edge in self._required.edges.items():
+            here = [each for each in faults if each.where == name]
+            is_silent = edge.line is Line.SWALLOWING
+            detours = [each.detour_port for each in here if each.detour_port]
+            impairment = network.Impairment(
+                drops_up=is_silent or any(each.drops_up for each in here),
+                drops_down=is_silent or any(each.drops_down for each in here),
+                loss_percent=max((each.loss_percent for each in here), default=0.0),
+                detour=(
+                    network.Detour(port=self._required.ports["amqp"], to=detours[0])
+                    if detours
+                    else None
+                ),
+            )
+            if impairment != network.Impairment():
+                found[edge.index] = impairment
+        return found
 
     async def _set_line(self, name: str, line: Line) -> None:
         """Bring the line of an edge into a state, and remember it for its next boot."""
         state = self._required
         state.edges[name].line = line
         state.save(self.state_file)
-        host = self._assembled.edges[name].host
-        await (host.cut() if line is Line.CUT else host.heal())
-        await self._swallow()
+        await self.shape_line(name)
 
-    async def _swallow(self) -> None:
-        silent = [e.index for e in self._required.edges.values() if e.line is Line.SWALLOWING]
-        await network.swallow(self._assembled.subnet, silent)
+    async def _switch_on(self, name: str, clock: "_Clock") -> None:
+        """Switch an edge on and start all in it, with the faults that last."""
+        edge = self._assembled.edges[name]
+        line_up = self.edge(name).line is not Line.CUT
+        clock.tell(name, "host", "starting")
+        await edge.host.boot(line_up=line_up)
+        await self.shape_line(name)  # it may have changed meanwhile
+        is_full = any(
+            each.where == name and each.kind is FaultKind.FILL_DISK for each in self.faults.all()
+        )
+        await edge.start(line_up=line_up, disk_full=is_full)
+        clock.tell(name, "host", "ready")
 
-    def _start_cloud(self, parts: "_Parts", clock: "_Clock", tasks: asyncio.TaskGroup) -> None:
+    async def _start_edge(self, name: str, edge: Edge, clock: "_Clock") -> None:
+        await self._switch_on(name, clock)
+        async with asyncio.TaskGroup() as tasks:
+            for server in edge.servers:
+                tasks.create_task(clock.starting(name, server))
+
+    def _start_cloud(self, parts: Parts, clock: "_Clock", tasks: asyncio.TaskGroup) -> None:
         """Start the cloud's servers, each when what it needs answers."""
         broker = tasks.create_task(clock.starting("cloud", parts.rabbitmq))
         store = tasks.create_task(clock.starting("cloud", parts.redis))
@@ -275,9 +404,18 @@ class EdgeControl:
         return self._stack._assembled.edges[self.name]  # noqa: SLF001 - one thing in two classes
 
     @property
+    def index(self) -> int:
+        """Its number in the stack, by which it has its address."""
+        return self._stack._required.edges[self.name].index  # noqa: SLF001
+
+    @property
     def line(self) -> Line:
-        """How its line to the cloud is."""
-        return self._stack._required.edges[self.name].line  # noqa: SLF001
+        """How its line to the cloud is, faults that are made on purpose included."""
+        line = self._stack._required.edges[self.name].line  # noqa: SLF001
+        faults = self._stack.faults.all()
+        if any(each.where == self.name and each.kind is FaultKind.CUT for each in faults):
+            return Line.CUT
+        return line
 
     @property
     def is_on(self) -> bool:
@@ -293,7 +431,7 @@ class EdgeControl:
         await self._stack._set_line(self.name, Line.SWALLOWING)  # noqa: SLF001
 
     async def heal(self) -> None:
-        """Mend its line."""
+        """Mend its line; what a fault that lasts does to it stays (`fedge_local.faults.heal`)."""
         await self._stack._set_line(self.name, Line.UP)  # noqa: SLF001
 
     async def power_cut(self) -> None:
@@ -302,48 +440,11 @@ class EdgeControl:
 
     async def start(self, observe: Callable[[Step], None] = _nobody) -> None:
         """Switch it on again: returns when its services are started; `ready` waits for them."""
-        clock = _Clock(observe)
-        clock.tell(self.name, "host", "starting")
-        await self.parts.start(line_up=self.line is not Line.CUT)
-        clock.tell(self.name, "host", "ready")
+        await self._stack._switch_on(self.name, _Clock(observe))  # noqa: SLF001
 
     async def ready(self, *, timeout_seconds: float = 60.0) -> None:
         """Wait until its broker, its containerd and its services all answer."""
         await self.parts.ready(timeout_seconds=timeout_seconds)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Parts:
-    """Everything that a stack consists of."""
-
-    subnet: network.Subnet
-    rabbitmq: RabbitMQ
-    redis: Redis
-    apiserver: Program
-    hub: Program
-    controller: Program
-    device: Program
-    edges: Mapping[str, Edge]
-
-    @property
-    def listening(self) -> list[tuple[str, Server]]:
-        """The servers with a port of the machine, by the port's name."""
-        return [
-            ("amqp", self.rabbitmq),
-            ("amqp-dist", self.rabbitmq),
-            ("redis", self.redis),
-            ("apiserver", self.apiserver),
-            ("hub", self.hub),
-        ]
-
-    def __iter__(self) -> Iterator[tuple[str, Server]]:
-        """Return every server and where it runs."""
-        cloud: list[Server] = [
-            self.rabbitmq, self.redis, self.apiserver, self.hub, self.controller, self.device,
-        ]  # fmt: skip
-        yield from (("cloud", each) for each in cloud)
-        for name, edge in self.edges.items():
-            yield from ((name, each) for each in edge.servers)
 
 
 class _Clock:
@@ -385,92 +486,3 @@ def _first_error() -> Iterator[None]:
         while isinstance(first, BaseExceptionGroup):
             first = first.exceptions[0]
         raise first from None
-
-
-async def _start_edge(edge: Edge, clock: _Clock, *, line_up: bool) -> None:
-    clock.tell(edge.name, "host", "starting")
-    await edge.host.boot(line_up=line_up)
-    clock.tell(edge.name, "host", "ready")
-    await edge.start(line_up=line_up)
-    async with asyncio.TaskGroup() as tasks:
-        for server in edge.servers:
-            tasks.create_task(clock.starting(edge.name, server))
-
-
-def _assemble(stack: Stack, state: StackState) -> _Parts:
-    subnet = network.Subnet(network=IPv4Network(state.network), tag=network.tag_of(stack.folder))
-    admin = User(name=_ADMIN, password=state.password)
-    links = {
-        NodeName(name): User(name=name, password=e.password) for name, e in state.edges.items()
-    }
-    machine = Machine()
-    amqp = state.ports["amqp"]
-    cloud = stack.folder / "cloud"
-
-    def program(name: str, settings: Mapping[str, str]) -> Program:
-        return Program(
-            name=name,
-            services=(name,),
-            folder=cloud / name,
-            place=machine,
-            settings={**settings, **state.settings},
-        )
-
-    return _Parts(
-        subnet=subnet,
-        rabbitmq=RabbitMQ(
-            name="rabbitmq",
-            folder=cloud / "rabbitmq",
-            place=machine,
-            definitions=cloud_definitions(admin=admin, nodes=links),
-            listen=[("127.0.0.1", amqp), (subnet.cloud_address, amqp)],
-            dist_port=state.ports["amqp-dist"],
-        ),
-        redis=Redis(folder=cloud / "redis", place=machine, port=state.ports["redis"]),
-        apiserver=program(
-            "apiserver",
-            {
-                "FEDGE_APISERVER_DATA_DIR": str(cloud / "apiserver"),
-                "FEDGE_APISERVER_HOST": "127.0.0.1",
-                "FEDGE_APISERVER_PORT": str(state.ports["apiserver"]),
-                "FEDGE_APISERVER_KUBECONFIG": str(stack.kubeconfig),
-                "FEDGE_APISERVER_HUB_URL": stack.hub_url,
-            },
-        ),
-        hub=program(
-            "hub",
-            {
-                "FEDGE_HUB_AMQP_URL": stack.amqp_url,
-                "FEDGE_HUB_REDIS_URL": f"redis://127.0.0.1:{state.ports['redis']}/0",
-                "FEDGE_HUB_HTTP_HOST": "127.0.0.1",
-                "FEDGE_HUB_HTTP_PORT": str(state.ports["hub"]),
-            },
-        ),
-        controller=program(
-            "controller",
-            {
-                "FEDGE_CONTROLLER_AMQP_URL": stack.amqp_url,
-                "FEDGE_CONTROLLER_KUBECONFIG": str(stack.kubeconfig),
-            },
-        ),
-        device=program(
-            "device",
-            {
-                "FEDGE_DEVICE_AMQP_URL": stack.amqp_url,
-                "FEDGE_DEVICE_KUBECONFIG": str(stack.kubeconfig),
-            },
-        ),
-        edges={
-            name: Edge(
-                name=name,
-                folder=stack.folder / "edges" / name,
-                subnet=subnet,
-                index=edge.index,
-                admin=admin,
-                link=links[NodeName(name)],
-                cloud=f"{subnet.cloud_address}:{amqp}",
-                settings=state.settings,
-            )
-            for name, edge in state.edges.items()
-        },
-    )

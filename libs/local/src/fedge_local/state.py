@@ -50,6 +50,10 @@ class StackState:
     ports: dict[str, int]
     edges: dict[str, EdgeState] = field(default_factory=dict)
     settings: dict[str, str] = field(default_factory=dict)
+    edge_disk_bytes: int = 0
+    """Size of the disk that each edge has of its own; 0: its data lies on the machine's."""
+    fake_clock: bool = False
+    """Whether the wall clock of edges' services can be set apart from the machine's."""
 
     def __repr__(self) -> str:
         """Return all but the password."""

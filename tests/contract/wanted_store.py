@@ -1,10 +1,12 @@
 """What every ``WantedStore`` promises, and one in memory for unit tests that keeps it."""
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 
 from typing_extensions import override
 
-from fedge_hub.ports import Sighting, Wanted, WantedStore
+from fedge_fabric.streams import Ledger
+from fedge_hub.ports import Applied, Sighting, Wanted, WantedStore
 from fedge_objects import Change, NodeName, ObjectKey, Version
 
 NODE, OTHER = NodeName("gw-1.plant.example"), NodeName("gw-2")
@@ -135,6 +137,51 @@ class WantedStoreContract:
         assert await store.last_seen(NODE) is None
         await store.mark_seen(NODE, Sighting(at=12.5, interval_seconds=2.0))
         assert await store.last_seen(NODE) == Sighting(at=12.5, interval_seconds=2.0)
+        told = Sighting(at=14.5, interval_seconds=2.0, backlog={"event": 7})
+        await store.mark_seen(NODE, told)
+        assert await store.last_seen(NODE) == told
+        assert await store.first_seen(NODE) == 12.5
+        assert await store.first_seen(OTHER) is None
+
+    async def test_node_stays_settled(self, store: WantedStore) -> None:
+        await store.mark_seen(NODE, Sighting(at=12.5, interval_seconds=2.0))
+        await store.mark_settled(NODE)
+        await store.mark_seen(NODE, Sighting(at=13.5, interval_seconds=2.0))
+        seen = await store.last_seen(NODE)
+        assert seen is not None
+        assert seen.settled
+
+    async def test_what_a_node_has_replaces_what_was_believed(self, store: WantedStore) -> None:
+        a, b, c = (ObjectKey("pods", "d", name) for name in "abc")
+        await store.mark_stored(NODE, a, Version(9, 9))
+        await store.mark_stored(NODE, b, Version(9, 9))
+        await store.want(NODE, change("a", 9, 9))
+        await store.want(NODE, change("b", 9, 9))
+        for name in "ab":
+            await store.mark_sent(NODE, change(name, 9, 9))
+        await store.replace_stored(NODE, {a: Version(5, 5), c: Version(1, 1)}, [b])
+        assert await store.stored(NODE) == {a: Version(5, 5), c: Version(1, 1)}
+        assert {each.key for each in await store.unsent(NODE)} == {a, b}
+        await store.replace_stored(NODE, {a: Version(9, 9)}, [])
+        assert {each.key for each in await store.unsent(NODE)} == {b}
+
+    async def test_last_word_of_an_effect_counts(self, store: WantedStore) -> None:
+        key = ObjectKey("pods", "d", "a")
+        await store.want(NODE, change("a", 9, 9))
+        failed = Applied(version=Version(9, 9), failed=True, reason="ErrImagePull: no such image")
+        for each in (failed, Applied(version=Version(9, 9)), failed):
+            await store.mark_applied(NODE, {key: each})
+            assert (await store.wanted(NODE))[key].applied == each
+        await store.mark_applied(NODE, {})
+
+    async def test_ledgers_are_kept_by_stream(self, store: WantedStore) -> None:
+        assert await store.ledgers(NODE) == {}
+        one = Ledger(next=9, holes=[[2, 3], [5, 7]], lost=4, floor=1, received=2, repeated=3)
+        await store.keep_ledgers(NODE, {"s1": one, "s2": Ledger(next=1)})
+        assert await store.ledgers(NODE) == {"s1": one, "s2": Ledger(next=1)}
+        await store.keep_ledgers(NODE, {"s3": Ledger()}, ["s1"])
+        assert set(await store.ledgers(NODE)) == {"s2", "s3"}
+        await store.keep_ledgers(NODE, {})
 
 
 class MemoryWantedStore(WantedStore):
@@ -146,11 +193,15 @@ class MemoryWantedStore(WantedStore):
         self._sent: dict[NodeName, dict[ObjectKey, Version]] = {}
         self._stored: dict[NodeName, dict[ObjectKey, Version]] = {}
         self._listed: dict[NodeName, dict[str, int]] = {}
+        self._applied: dict[NodeName, dict[ObjectKey, Applied]] = {}
         self._seen: dict[NodeName, Sighting] = {}
+        self._first: dict[NodeName, float] = {}
+        self._settled: dict[NodeName, bool] = {}
+        self._ledgers: dict[NodeName, dict[str, Ledger]] = {}
 
     def flush(self) -> None:
         """Lose everything."""
-        for each in (self._wanted, self._since, self._sent, self._stored, self._listed, self._seen):
+        for each in vars(self).values():
             each.clear()
 
     @override
@@ -185,6 +236,25 @@ class MemoryWantedStore(WantedStore):
         stored[key] = max(version, stored.get(key, version))
 
     @override
+    async def stored(self, node: NodeName) -> Mapping[ObjectKey, Version]:
+        return dict(self._stored.get(node, {}))
+
+    @override
+    async def replace_stored(
+        self, node: NodeName, has: Mapping[ObjectKey, Version], lost: Collection[ObjectKey]
+    ) -> None:
+        for kept in (self._stored.setdefault(node, {}), self._sent.setdefault(node, {})):
+            kept.update(has)
+            for key in lost:
+                kept.pop(key, None)
+        for key in lost:
+            self._applied.get(node, {}).pop(key, None)
+
+    @override
+    async def mark_applied(self, node: NodeName, applied: Mapping[ObjectKey, Applied]) -> None:
+        self._applied.setdefault(node, {}).update(applied)
+
+    @override
     async def forget_sent(self, node: NodeName, keys: Collection[ObjectKey]) -> None:
         for key in keys:
             self._sent.get(node, {}).pop(key, None)
@@ -201,6 +271,7 @@ class MemoryWantedStore(WantedStore):
                 gone=each.is_gone,
                 sent=sent.get(key),
                 stored=stored.get(key),
+                applied=self._applied.get(node, {}).get(key),
             )
             for key, each in self._wanted.get(node, {}).items()
             if keys is None or key in keys
@@ -218,7 +289,31 @@ class MemoryWantedStore(WantedStore):
     @override
     async def mark_seen(self, node: NodeName, sighting: Sighting) -> None:
         self._seen[node] = sighting
+        self._first.setdefault(node, sighting.at)
+
+    @override
+    async def mark_settled(self, node: NodeName) -> None:
+        self._settled[node] = True
 
     @override
     async def last_seen(self, node: NodeName) -> Sighting | None:
-        return self._seen.get(node)
+        seen = self._seen.get(node)
+        return seen and replace(seen, settled=self._settled.get(node, False))
+
+    @override
+    async def first_seen(self, node: NodeName) -> float | None:
+        return self._first.get(node)
+
+    @override
+    async def ledgers(self, node: NodeName) -> Mapping[str, Ledger]:
+        kept = self._ledgers.get(node, {})
+        return {stream: Ledger.parse(each.as_text()) for stream, each in kept.items()}
+
+    @override
+    async def keep_ledgers(
+        self, node: NodeName, ledgers: Mapping[str, Ledger], dropped: Collection[str] = ()
+    ) -> None:
+        kept = self._ledgers.setdefault(node, {})
+        kept.update({stream: Ledger.parse(each.as_text()) for stream, each in ledgers.items()})
+        for stream in dropped:
+            kept.pop(stream, None)

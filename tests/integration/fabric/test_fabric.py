@@ -1,8 +1,10 @@
 """Publishing and consuming on a real RabbitMQ, and the way between two of them."""
 
 import asyncio
+import dataclasses
 import uuid
 from collections.abc import Awaitable, Callable
+from unittest.mock import ANY
 
 import aio_pika
 import pytest
@@ -19,7 +21,7 @@ from fedge_fabric import (
     kinds,
 )
 from fedge_fabric import topology as t
-from fedge_fabric.fabric import Delivery, Fabric
+from fedge_fabric.fabric import Delivery, Depth, Fabric
 from fedge_objects import Change, NodeName, ObjectKey, Version
 from tests.fixtures.servers import Broker, BrokerPair
 
@@ -222,3 +224,71 @@ async def test_link_user_can_neither_speak_nor_listen_for_another_node(
         channel = await connection.channel()
         with pytest.raises(ChannelAccessRefused):
             await channel.declare_queue("mine", durable=True)
+
+
+async def test_messages_of_a_key_keep_their_order_whatever_fails(rabbitmq: Broker) -> None:
+    name = f"test.{uuid.uuid4().hex[:8]}"
+    queue = t.Queue(name, (t.Binding(t.REPORTED, f"{name}.#"),), ordered=True)
+    taken: dict[str, list[int]] = {}
+    fails = {("a", 3): 2, ("b", 0): 1, ("b", 1): 1}
+    running, done = set[str](), asyncio.Event()
+
+    async def take(delivery: Delivery) -> None:
+        key, number = delivery.envelope.data
+        assert key not in running
+        running.add(key)
+        try:
+            await asyncio.sleep(0)
+            left = fails.get((key, number), 0)
+            if left:
+                fails[key, number] = left - 1
+                raise UnavailableError("away") if key == "a" else RuntimeError("a defect")
+            taken.setdefault(key, []).append(number)
+        finally:
+            running.discard(key)
+        if sum(map(len, taken.values())) == 60:
+            done.set()
+
+    fabric = fabric_of(rabbitmq.url)
+    fabric.subscribe(queue, take)
+    async with fabric.running(), asyncio.timeout(30):
+        for number in range(20):
+            for key in "abc":
+                await fabric.publish(
+                    new_envelope([key, number]), exchange=t.REPORTED, routing_key=f"{name}.{key}"
+                )
+        await done.wait()
+    assert taken == {key: list(range(20)) for key in "abc"}
+
+
+async def test_refused_message_of_an_ordered_queue_lets_the_next_pass(rabbitmq: Broker) -> None:
+    name = f"test.{uuid.uuid4().hex[:8]}"
+    queue = t.Queue(name, (t.Binding(t.REPORTED, f"{name}.#"),), ordered=True)
+    heard = Heard(InvalidError("never"), None)
+    fabric = fabric_of(rabbitmq.url)
+    fabric.subscribe(queue, heard)
+    async with fabric.running():
+        for number in range(2):
+            await fabric.publish(new_envelope(number), exchange=t.REPORTED, routing_key=f"{name}.a")
+        assert [(await heard.next()).envelope.data for _ in range(2)] == [0, 1]
+        assert fabric.statistics.dead_lettered == 1
+
+
+async def test_depth_of_queues_is_told_and_missing_ones_are_left_out(rabbitmq: Broker) -> None:
+    queue, blocked = new_queue(), asyncio.Event()
+
+    async def block(_: Delivery) -> None:
+        await blocked.wait()
+
+    fabric = fabric_of(rabbitmq.url)
+    fabric.subscribe(dataclasses.replace(queue, prefetch=1), block)
+    async with fabric.running():
+        for number in range(3):
+            await fabric.publish(
+                new_envelope(number), exchange=t.REPORTED, routing_key=f"{queue.name}.a"
+            )
+        async with asyncio.timeout(10):
+            while (await fabric.depths([queue.name]))[queue.name] != Depth(2, 1):
+                await asyncio.sleep(0.05)  # noqa: ASYNC110 - the broker tells when asked
+        assert await fabric.depths(["test.none", t.DEAD, "test.nor"]) == {t.DEAD: ANY}
+        blocked.set()

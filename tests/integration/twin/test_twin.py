@@ -100,11 +100,11 @@ class Player:
             routing_key=t.local_key(DEVICES, "plant", name),
         )
 
-    async def ask_inventory(self) -> None:
+    async def ask_statuses(self) -> None:
         await self._fabric.publish(
-            Envelope(type=kinds.INVENTORY_ASKED, source="/cloud/hub"),
+            Envelope(type=kinds.STATUSES_ASKED, source="/cloud/hub"),
             exchange=t.DOWN,
-            routing_key="node.gw-1_plant_example.request.inventory",
+            routing_key="node.gw-1_plant_example.request.statuses",
         )
 
     async def reported(self, name: str, matches: Callable[[dict[str, Any]], bool]) -> Any:
@@ -386,7 +386,7 @@ async def test_what_was_said_while_twin_was_down_is_taken_and_told_when_it_is_ba
                 reported_of(status, "open") == "no" and desired_of(status, "open") == "half"
             ),
         )
-        await player.ask_inventory()
+        await player.ask_statuses()
         again = await player.reported("valve", lambda _: True)
         assert again == data
     async with twin(broker_pair, tmp_path):

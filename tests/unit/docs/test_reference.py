@@ -30,7 +30,7 @@ def test_every_service_has_its_settings_on_the_page(script: dict[str, Any]) -> N
         "FEDGE_DEVICE_WRITE_EVERY_SECONDS",
         "FEDGE_APISERVER_DATA_DIR",
         "FEDGE_EDGE_NODE_NAME",
-        "FEDGE_META_INVENTORY_SECONDS",
+        "FEDGE_META_DIGEST_SECONDS",
         "FEDGE_EDGED_CRI_SOCKET",
         "FEDGE_TWIN_MQTT_URL",
     ):

@@ -12,6 +12,7 @@ from fedge_edged.logs import Limit, Log, LogOptions
 from fedge_edged.node_pods import NodeObjects
 from fedge_edged.observed import Observed
 from fedge_edged.pods import Pod, read_pod
+from fedge_edged.reporting import failure
 from fedge_edged.specs import HASH, RESTARTS, spec_hash
 from fedge_objects import Change, JsonObject, ObjectKey, Version
 
@@ -116,11 +117,22 @@ class Ears:
 
     statuses: list[tuple[str, JsonObject, bool]] = field(default_factory=list)
     events: list[tuple[str, Event]] = field(default_factory=list)
+    effects: dict[ObjectKey, str] = field(default_factory=dict)
     _news: asyncio.Event = field(default_factory=asyncio.Event)
 
     def pod_status(self, pod: Pod, status: JsonObject, *, finished: bool) -> None:
         self.statuses.append((pod.metadata.name, status, finished))
         self._news.set()
+
+    def pod_effect(self, pod: Pod, status: JsonObject) -> None:
+        if pod.version is not None:
+            self.effects[pod.key] = failure(status) or str(pod.version)
+
+    def applied(self, key: ObjectKey, version: Version) -> None:
+        self.effects[key] = str(version)
+
+    def failed(self, key: ObjectKey, version: Version, reason: str) -> None:
+        self.effects[key] = f"{version}: {reason}"
 
     def event(self, pod: Pod, kind: str, reason: str, message: str, *, field: str = "") -> None:
         self.events.append((pod.metadata.name, Event(kind, reason, message, field)))

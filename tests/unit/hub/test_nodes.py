@@ -1,5 +1,6 @@
 """Hub's domain: what is sent, when, and what is never believed."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import pytest
@@ -7,8 +8,8 @@ from typing_extensions import override
 
 from fedge_fabric import Envelope, InvalidError, UnavailableError, UnroutableError
 from fedge_hub.domain import Nodes
-from fedge_hub.ports import Clock, CloudLink, Downlink, WantedStore
-from fedge_objects import Change, NodeName, ObjectKey, Version
+from fedge_hub.ports import Applied, Clock, CloudLink, Downlink, WantedStore
+from fedge_objects import Change, NodeName, ObjectKey, Version, VersionTree
 from tests.contract.wanted_store import (
     NODE,
     OTHER,
@@ -47,10 +48,20 @@ class World(Downlink, CloudLink, Clock):
         self.sent.append(change)
 
     @override
-    async def ask_inventory(self, node: NodeName) -> None:
+    async def ask_digest(self, node: NodeName, prefixes: Collection[str]) -> None:
         if not self.linked:
             raise UnroutableError("never linked")
-        self.asked.append("inventory")
+        self.asked.append("digest " + " ".join(sorted(prefixes)))
+
+    @override
+    async def ask_statuses(self, node: NodeName) -> None:
+        if not self.linked:
+            raise UnroutableError("never linked")
+        self.asked.append("statuses")
+
+    @override
+    async def waiting(self, node: NodeName) -> int | None:
+        return len(self.sent)
 
     @override
     async def pass_on(self, routing_key: str, envelope: Envelope) -> None:
@@ -71,6 +82,16 @@ class Hub:
     store: MemoryWantedStore
     nodes: Nodes
 
+    async def arrives(self, **has: Version) -> None:
+        """Have the node say that it is alive, and what it has."""
+        await self.nodes.heard(NODE, 10)
+        await self.tells(**has)
+
+    async def tells(self, **has: Version) -> None:
+        """Have the node tell what it has, as it does when hub and it differ."""
+        versions = {ObjectKey("pods", "d", name): each for name, each in has.items()}
+        await self.nodes.compare(NODE, {}, {"": versions})
+
 
 @pytest.fixture
 def hub() -> Hub:
@@ -80,14 +101,14 @@ def hub() -> Hub:
 
 
 async def test_present_node_is_sent_a_change_at_once_and_only_once(hub: Hub) -> None:
-    await hub.nodes.heard(NODE, 10)
+    await hub.arrives()
     await hub.nodes.want(NODE, change("a", 5, 5))
     await hub.nodes.want(NODE, change("a", 5, 5))
     assert hub.world.sent == [change("a", 5, 5)]
 
 
 async def test_absent_node_is_sent_one_message_per_object_when_it_is_back(hub: Hub) -> None:
-    await hub.nodes.heard(NODE, 10)
+    await hub.arrives()
     hub.world.time += 31
     for revision in range(1, 101):
         for name in "abc":
@@ -96,21 +117,41 @@ async def test_absent_node_is_sent_one_message_per_object_when_it_is_back(hub: H
     await hub.nodes.heard(NODE, 10)
     assert sorted(each.key.name for each in hub.world.sent) == ["a", "b", "c"]
     assert {each.version for each in hub.world.sent} == {Version(100, 100)}
-    assert hub.world.asked.count("inventory") == 2
+    assert hub.world.asked.count("digest ") == 3
 
 
 async def test_new_node_has_everything_told_again(hub: Hub) -> None:
     await hub.nodes.heard(NODE, 10)
-    assert hub.world.asked == ["resync", "inventory"]
+    assert hub.world.asked == ["resync", "digest ", "statuses"]
     await hub.nodes.heard(NODE, 10)
-    assert hub.world.asked == ["resync", "inventory"]
+    assert hub.world.asked == ["resync", "digest ", "statuses"]
 
 
-async def test_flushed_store_has_everything_told_again(hub: Hub) -> None:
-    await hub.nodes.heard(NODE, 10)
+async def test_flushed_store_has_everything_told_again_and_only_the_difference_sent(
+    hub: Hub,
+) -> None:
+    await hub.arrives()
+    for name in "abc":
+        await hub.nodes.want(NODE, change(name, 5, 5))
     hub.store.flush()
+    hub.world.sent.clear()
     await hub.nodes.heard(NODE, 10)
     assert hub.world.asked.count("resync") == 2
+    for name in "abcd":
+        await hub.nodes.want(NODE, change(name, 5, 5))
+    assert hub.world.sent == []
+    await hub.tells(a=Version(5, 5), b=Version(4, 4), c=Version(5, 5))
+    assert [each.key.name for each in hub.world.sent] == ["b", "d"]
+
+
+async def test_node_that_does_not_say_what_it_has_is_sent_everything_in_the_end(hub: Hub) -> None:
+    await hub.nodes.heard(NODE, 10)
+    await hub.nodes.want(NODE, change("a", 5, 5))
+    for _ in range(4):
+        hub.world.time += 10
+        await hub.nodes.heard(NODE, 10)
+    assert [each.key.name for each in hub.world.sent] == ["a"]
+    assert await hub.nodes.is_present(NODE)
 
 
 async def test_node_that_cannot_be_reached_yet_does_not_count_as_present(hub: Hub) -> None:
@@ -118,12 +159,61 @@ async def test_node_that_cannot_be_reached_yet_does_not_count_as_present(hub: Hu
     await hub.nodes.heard(NODE, 10)
     assert not await hub.nodes.is_present(NODE)
     hub.world.linked = True
+    await hub.arrives()
+    assert await hub.nodes.is_present(NODE)
+
+
+async def test_clock_that_was_set_back_leaves_no_node_present_for_ever(hub: Hub) -> None:
+    await hub.arrives()
+    hub.world.time -= 3600
+    assert not await hub.nodes.is_present(NODE)
     await hub.nodes.heard(NODE, 10)
     assert await hub.nodes.is_present(NODE)
 
 
+async def test_equal_hash_ends_the_comparison_and_a_different_one_goes_down_the_tree(
+    hub: Hub,
+) -> None:
+    await hub.arrives(a=Version(5, 5))
+    hub.world.asked.clear()
+    tree = VersionTree({str(KEY): "5.5"})
+    await hub.nodes.compare(NODE, {"": tree.hash()}, {})
+    assert hub.world.asked == ["digest "]
+    other = VersionTree({str(KEY): "6.6"})
+    await hub.nodes.compare(NODE, {"": other.hash()}, {})
+    assert hub.world.asked[-1] == "digest "
+    assert len(hub.world.asked) == 2
+    await hub.nodes.compare(NODE, other.hashes(""), {})
+    [branch] = [each for each in other.hashes("") if other.versions(each)]
+    assert hub.world.asked[-1] == f"digest {branch}"
+
+
+async def test_what_a_node_lost_from_a_branch_is_sent_again_and_no_more(hub: Hub) -> None:
+    names = [f"p{number}" for number in range(50)]
+    await hub.arrives()
+    for name in names:
+        await hub.nodes.want(NODE, change(name, 5, 5))
+    has = {ObjectKey("pods", "d", name): Version(5, 5) for name in names}
+    tree = VersionTree({str(key): str(version) for key, version in has.items()})
+    await hub.nodes.compare(NODE, {}, {"": has})
+    hub.world.sent.clear()
+    branch = max(tree.hashes(""), key=lambda each: len(tree.versions(each)))
+    lost, *kept = sorted(tree.versions(branch))
+    await hub.nodes.compare(NODE, {}, {branch: {ObjectKey.parse(k): Version(5, 5) for k in kept}})
+    assert [str(each.key) for each in hub.world.sent] == [lost]
+
+
+async def test_only_what_a_node_should_have_can_be_applied(hub: Hub) -> None:
+    await hub.arrives()
+    await hub.nodes.want(NODE, change("a", 5, 5))
+    applied = Applied(version=Version(5, 5))
+    await hub.nodes.applied(NODE, {KEY: applied, ObjectKey("pods", "d", "x"): applied})
+    assert (await hub.store.wanted(NODE))[KEY].applied == applied
+    assert set(await hub.store.wanted(NODE)) == {KEY}
+
+
 async def test_change_is_owed_when_the_broker_fails_after_it_was_kept(hub: Hub) -> None:
-    await hub.nodes.heard(NODE, 10)
+    await hub.arrives()
     hub.world.broken = True
     with pytest.raises(UnavailableError):
         await hub.nodes.want(NODE, change("a", 5, 5))
@@ -133,7 +223,7 @@ async def test_change_is_owed_when_the_broker_fails_after_it_was_kept(hub: Hub) 
 
 
 async def test_complete_list_ends_what_it_lacks_and_leaves_what_is_newer(hub: Hub) -> None:
-    await hub.nodes.heard(NODE, 10)
+    await hub.arrives()
     await hub.nodes.want(NODE, change("gone", 5, 5))
     await hub.nodes.want(NODE, change("kept", 6, 6))
     await hub.nodes.want(NODE, change("newer", 20, 20))
@@ -145,25 +235,25 @@ async def test_complete_list_ends_what_it_lacks_and_leaves_what_is_newer(hub: Hu
 
 
 async def test_node_that_lacks_objects_is_sent_them(hub: Hub) -> None:
-    await hub.nodes.heard(NODE, 10)
+    await hub.arrives()
     for name in "ab":
         await hub.nodes.want(NODE, change(name, 5, 5))
     hub.world.sent.clear()
-    await hub.nodes.compare(NODE, {KEY: Version(5, 5)})
+    await hub.tells(a=Version(5, 5))
     assert [each.key.name for each in hub.world.sent] == ["b"]
     stored = (await hub.store.wanted(NODE))[KEY].stored
     assert stored == Version(5, 5)
 
 
 async def test_unknown_object_of_a_node_is_ended_only_with_a_later_list_as_proof(hub: Hub) -> None:
-    await hub.nodes.heard(NODE, 10)
-    await hub.nodes.compare(NODE, {KEY: Version(5, 5)})
+    await hub.arrives()
+    await hub.tells(a=Version(5, 5))
     assert hub.world.sent == []
     await hub.nodes.listed(NODE, "pods", set(), 4)
-    await hub.nodes.compare(NODE, {KEY: Version(5, 5)})
+    await hub.tells(a=Version(5, 5))
     assert hub.world.sent == []
     await hub.nodes.listed(NODE, "pods", set(), 9)
-    await hub.nodes.compare(NODE, {KEY: Version(5, 5)})
+    await hub.tells(a=Version(5, 5))
     assert [(each.key, each.is_gone) for each in hub.world.sent] == [(KEY, True)]
 
 
@@ -185,9 +275,9 @@ async def test_report_waits_while_it_is_not_known_what_the_node_should_have(hub:
 
 
 async def test_node_that_has_the_same_content_in_an_older_version_lacks_nothing(hub: Hub) -> None:
-    await hub.nodes.heard(NODE, 10)
+    await hub.arrives()
     await hub.nodes.want(NODE, change("a", 5, 5, content=1))
     await hub.nodes.want(NODE, change("a", 90, 90, content=1))
     hub.world.sent.clear()
-    await hub.nodes.compare(NODE, {KEY: Version(5, 5)})
+    await hub.tells(a=Version(5, 5))
     assert hub.world.sent == []

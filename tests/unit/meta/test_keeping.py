@@ -7,7 +7,7 @@ import pytest
 
 from fedge_fabric import kinds, topology
 from fedge_meta.keeping import Keeping
-from fedge_objects import Change, NodeName, ObjectKey, Version
+from fedge_objects import Change, NodeName, ObjectKey, Version, VersionTree
 from fedge_store import ObjectStore
 
 NODE = NodeName("gw-1.plant.example")
@@ -73,10 +73,27 @@ async def test_repeat_is_confirmed_to_hub_again_and_told_to_nobody_else(
     assert [row.message.envelope.type for row in again] == [kinds.OBJECT_STORED]
 
 
-async def test_inventory_lists_everything_tombstones_too(
+async def test_digest_tells_the_hash_of_all_tombstones_too(
     store: ObjectStore, keeping: Keeping
 ) -> None:
     await keeping.keep(change(6, gone=True))
-    message = await keeping.inventory()
-    assert message.envelope.data == {"versions": {"pods/d/a": "6.6"}}
-    assert message.routing_key == "node.gw-1_plant_example.state.inventory"
+    message = await keeping.digest()
+    assert message.envelope.data == {
+        "hashes": {"": VersionTree({"pods/d/a": "6.6"}).hash()},
+        "versions": {},
+    }
+    assert message.routing_key == "node.gw-1_plant_example.state.digest"
+
+
+async def test_digest_tells_versions_of_a_small_branch_and_hashes_of_a_large_one(
+    store: ObjectStore, keeping: Keeping
+) -> None:
+    await keeping.keep(change(6))
+    told = (await keeping.digest([""])).envelope.data
+    assert told == {"hashes": {}, "versions": {"": {"pods/d/a": "6.6"}}}
+    for number in range(40):
+        key = ObjectKey("pods", "d", f"b{number}")
+        await store.apply(Change(key=key, version=Version(7, 7), object={}), [])
+    told = (await keeping.digest([""])).envelope.data
+    assert told["versions"] == {}
+    assert len(told["hashes"]) == 16

@@ -60,7 +60,7 @@ def cloud_definitions(*, admin: User, nodes: Mapping[NodeName, User]) -> dict[st
         "queues": [
             _dead_queue(),
             _queue(topology.HUB_WANTED.name),
-            *(_queue(topology.hub_up(each).name) for each in MessageClass),
+            *(_queue(queue.name, queue.arguments) for queue in map(topology.hub_up, MessageClass)),
         ],
         "bindings": [
             _binding(topology.DEAD, topology.DEAD, "#"),

@@ -25,6 +25,9 @@ MAX_BODY_BYTES = 8 * 1024 * 1024
 
 _PREFIX = "cloudEvents_"
 _VERSION = "fedgeversion"
+_STREAM = "fedgestream"
+_SEQUENCE = "sequence"
+_MAX_DIGITS = 18
 _REQUIRED = ("id", "type", "source", "time")
 
 
@@ -47,6 +50,9 @@ class Envelope:
         data: any JSON value.
         version: of the object that it carries, where it carries one.
         traceparent: W3C trace context, or empty.
+        stream: of whose events this is one, where they are counted (see ``fedge_fabric.streams``).
+        sequence: its number in the stream, from 0. Extensions of CloudEvents' documented ones:
+            https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/extensions/sequence.md
         id: with ``source`` unique; a repeat is recognised by it.
         time: when it was made, with time zone.
     """
@@ -57,6 +63,8 @@ class Envelope:
     data: Any = None
     version: Version | None = None
     traceparent: str = ""
+    stream: str = ""
+    sequence: int | None = None
     id: str = field(default_factory=_new_id)
     time: datetime = field(default_factory=_now)
 
@@ -73,6 +81,9 @@ class Envelope:
             headers[_PREFIX + "subject"] = self.subject
         if self.version is not None:
             headers[_PREFIX + _VERSION] = str(self.version)
+        if self.sequence is not None:
+            headers[_PREFIX + _STREAM] = self.stream
+            headers[_PREFIX + _SEQUENCE] = str(self.sequence)
         if self.traceparent:
             headers["traceparent"] = self.traceparent
         return headers
@@ -109,8 +120,11 @@ class Envelope:
         try:
             time = datetime.fromisoformat(values["time"])
             version = Version.parse(values[_VERSION]) if _VERSION in values else None
+            sequence = _whole_number(values[_SEQUENCE]) if _STREAM in values else None
         except ValueError as exc:
             raise MalformedError(str(exc)) from exc
+        except KeyError as exc:
+            raise MalformedError(f"an event of a stream without {_PREFIX}{_SEQUENCE}") from exc
         traceparent = headers.get("traceparent")
         return cls(
             type=values["type"],
@@ -119,9 +133,17 @@ class Envelope:
             data=_decode(body, content_encoding),
             version=version,
             traceparent=traceparent if isinstance(traceparent, str) else "",
+            stream=values.get(_STREAM, ""),
+            sequence=sequence,
             id=values["id"],
             time=time,
         )
+
+
+def _whole_number(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS):
+        raise ValueError(f"{text[:32]!r} is no number of an event")
+    return int(text)
 
 
 def _decode(body: bytes, content_encoding: str | None) -> Any:

@@ -4,18 +4,20 @@ What is published durably is confirmed by the broker before ``publish`` returns.
 acknowledged only after its handler returned; what a handler raises decides where the message goes
 (see ``fedge_fabric.errors``). The broker may be away at start or later: connecting goes on until
 it answers, and a handler that runs while the link drops is cancelled and gets its message again.
+Messages of an ordered queue are handled in order per routing key, whatever goes wrong meanwhile.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import aio_pika
 import structlog
-from aio_pika.exceptions import AMQPError, DeliveryError
+from aio_pika.abc import AbstractExchange, AbstractIncomingMessage, AbstractRobustConnection
+from aio_pika.exceptions import AMQPError, ChannelNotFoundEntity, DeliveryError
 from faststream import AckPolicy
 from faststream.rabbit import Channel, RabbitBroker, RabbitExchange, RabbitMessage, RabbitQueue
 from faststream.rabbit.schemas import ExchangeType
@@ -31,6 +33,10 @@ from fedge_fabric.errors import (
     UnroutableError,
 )
 from fedge_fabric.topology import Queue
+from fedge_service import backoff
+
+if TYPE_CHECKING:
+    from faststream.rabbit.schemas.queue import ClassicQueueArgs
 
 log = structlog.stdlib.get_logger("fedge.fabric")
 
@@ -67,6 +73,44 @@ class Statistics:
         return asdict(self)
 
 
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """How full a queue is: messages that wait, and how many take from it."""
+
+    messages: int
+    consumers: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """A queue that is consumed, and the channel for it."""
+
+    queue: Queue
+    definition: RabbitQueue
+    channel: Channel
+
+
+class _Lanes:
+    """Lets those of one key go one after the other, in the order in which they asked."""
+
+    def __init__(self) -> None:
+        self._locks: dict[tuple[str, str], tuple[asyncio.Lock, int]] = {}
+
+    @asynccontextmanager
+    async def turn(self, key: tuple[str, str]) -> AsyncIterator[None]:
+        lock, users = self._locks.get(key) or (asyncio.Lock(), 0)
+        self._locks[key] = lock, users + 1
+        try:
+            async with lock:
+                yield
+        finally:
+            _, users = self._locks[key]
+            if users == 1:
+                del self._locks[key]
+            else:
+                self._locks[key] = lock, users - 1
+
+
 class Fabric:
     """One connection to one broker.
 
@@ -89,7 +133,10 @@ class Fabric:
         self.statistics = Statistics()
         self._service = service
         self._exchanges = {name: _exchange(name) for name in exchanges}
-        self._queues: list[Queue] = []
+        self._taken: list[_Taken] = []
+        self._declared: dict[str, AbstractExchange] = {}
+        self._connection: AbstractRobustConnection | None = None
+        self._lanes = _Lanes()
         self._broker = RabbitBroker(
             URL(url).update_query(name=f"fedge-{service}", heartbeat="10"),
             timeout=_CONNECT_TIMEOUT_SECONDS,
@@ -105,10 +152,21 @@ class Fabric:
 
     def subscribe(self, queue: Queue, handler: Handler) -> None:
         """Have ``handler`` called for each message of ``queue``, ``prefetch`` side by side."""
-        self._queues.append(queue)
-        subscriber = self._broker.subscriber(
-            RabbitQueue(queue.name, durable=not queue.exclusive, declare=False),
+        taken = _Taken(
+            queue=queue,
+            definition=RabbitQueue(
+                queue.name,
+                durable=not queue.exclusive,
+                exclusive=queue.exclusive,
+                auto_delete=queue.exclusive,
+                arguments=cast("ClassicQueueArgs", queue.arguments),
+            ),
             channel=Channel(prefetch_count=queue.prefetch),
+        )
+        self._taken.append(taken)
+        subscriber = self._broker.subscriber(
+            taken.definition,
+            channel=taken.channel,
             ack_policy=AckPolicy.MANUAL,
             no_reply=True,
             decoder=_undecoded,
@@ -127,7 +185,7 @@ class Fabric:
     async def running(self) -> AsyncIterator[None]:
         """Connect, declare, consume; stop consuming and disconnect at the end."""
         try:
-            await self._broker.connect()
+            self._connection = await self._broker.connect()
             await self._declare()
             await self._broker.start()
             log.info("broker_connected", service=self._service)
@@ -177,6 +235,37 @@ class Fabric:
         )
         self.statistics.published += 1
 
+    async def depths(self, queues: Iterable[str]) -> dict[str, Depth]:
+        """Return how full queues are; those that are not there are left out.
+
+        Raises:
+            UnavailableError: the broker did not answer.
+        """
+        found = {}
+        try:
+            async with asyncio.timeout(_PUBLISH_TIMEOUT_SECONDS):
+                for name in queues:
+                    depth = await self._depth(name)
+                    if depth is not None:
+                        found[name] = depth
+        except (AMQPError, OSError, TimeoutError, RuntimeError) as exc:
+            raise UnavailableError(
+                f"broker did not tell of its queues: {str(exc) or type(exc).__name__}"
+            ) from exc
+        return found
+
+    async def _depth(self, name: str) -> Depth | None:
+        if self._connection is None:
+            raise UnavailableError("the broker is not connected")
+        # a queue that is not there closes the channel that asks
+        async with await self._connection.channel() as channel:
+            try:
+                queue = await channel.declare_queue(name, passive=True)
+            except ChannelNotFoundEntity:
+                return None
+            told = queue.declaration_result
+            return Depth(messages=told.message_count or 0, consumers=told.consumer_count or 0)
+
     async def _send(
         self,
         message: aio_pika.Message,
@@ -187,12 +276,11 @@ class Fabric:
     ) -> None:
         try:
             async with asyncio.timeout(_PUBLISH_TIMEOUT_SECONDS):
-                await self._broker.publish(
-                    message,
-                    exchange=exchange,
-                    routing_key=routing_key,
-                    mandatory=mandatory,
-                )
+                declared = self._declared.get(exchange.name)
+                if declared is None:
+                    declared = await self._broker.declare_exchange(exchange)
+                    self._declared[exchange.name] = declared
+                await declared.publish(message, routing_key, mandatory=mandatory)
         except DeliveryError as exc:
             raise UnroutableError(
                 f"no queue takes {routing_key!r} from exchange {exchange.name!r}"
@@ -206,14 +294,11 @@ class Fabric:
     async def _declare(self) -> None:
         for exchange in self._exchanges.values():
             await self._broker.declare_exchange(exchange)
-        for queue in self._queues:
-            declared = await self._broker.declare_queue(
-                RabbitQueue(
-                    queue.name,
-                    durable=not queue.exclusive,
-                    exclusive=queue.exclusive,
-                    auto_delete=queue.exclusive,
-                )
+        for taken in self._taken:
+            queue = taken.queue
+            # on the channel that consumes: the library takes from the channel that declared
+            declared = await self._broker.config.declarer.declare_queue(
+                taken.definition, channel=taken.channel
             )
             for binding in queue.bindings:
                 await declared.bind(binding.exchange, routing_key=binding.routing_key)
@@ -241,7 +326,14 @@ class Fabric:
             envelope = Envelope.read(
                 headers=raw.headers, body=raw.body, content_encoding=raw.content_encoding
             )
-            await handler(Delivery(_original_key(raw), envelope))
+            delivery = Delivery(_original_key(raw), envelope)
+            if queue.ordered:
+                async with self._lanes.turn((queue.name, delivery.routing_key)):
+                    if raw.channel.is_closed:
+                        return  # the link dropped while it waited: it comes again, in its place
+                    await self._handle_in_place(queue, handler, delivery)
+            else:
+                await handler(delivery)
         except (MalformedError, InvalidError) as exc:
             await self._bury(queue, message, str(exc))
         except UnavailableError as exc:
@@ -252,6 +344,38 @@ class Fabric:
         else:
             self.statistics.handled += 1
             await message.ack()
+
+    async def _handle_in_place(self, queue: Queue, handler: Handler, delivery: Delivery) -> None:
+        """Call the handler until it takes the message or refuses it, so that none overtakes it.
+
+        Raises:
+            InvalidError: it is refused, or there were too many attempts.
+            MalformedError: it cannot be read.
+        """
+        attempt = 0
+        async for _ in backoff(first_seconds=0.1, most_seconds=topology.RETRY_AFTER_SECONDS):
+            try:
+                await handler(delivery)
+            except (MalformedError, InvalidError):
+                raise
+            except Exception as exc:
+                attempt += 1
+                known = isinstance(exc, UnavailableError)
+                unclaimed = isinstance(exc.__cause__, UnroutableError)
+                if attempt >= topology.MAX_ATTEMPTS and (unclaimed or not known):
+                    raise InvalidError(f"gave up after {attempt} attempts: {exc}") from exc
+                if not known:
+                    log.exception("handler_failed", queue=queue.name)
+                self.statistics.retried += 1
+                log.warning(
+                    "message_retried",
+                    queue=queue.name,
+                    message_id=delivery.envelope.id,
+                    attempt=attempt,
+                    reason=str(exc),
+                )
+            else:
+                return
 
     async def _retry(self, queue: Queue, message: RabbitMessage, cause: Exception) -> None:
         raw = message.raw_message
@@ -332,12 +456,12 @@ async def _undecoded(message: RabbitMessage) -> RabbitMessage:
     return message
 
 
-def _original_key(raw: aio_pika.abc.AbstractIncomingMessage) -> str:
+def _original_key(raw: AbstractIncomingMessage) -> str:
     """Return the routing key under which the message first came, before it was tried again."""
     key = raw.headers.get("fedge-key")
     return key if isinstance(key, str) else raw.routing_key or ""
 
 
-def _attempt(raw: aio_pika.abc.AbstractIncomingMessage) -> int:
+def _attempt(raw: AbstractIncomingMessage) -> int:
     attempt = raw.headers.get(_ATTEMPT, 0)
     return attempt if isinstance(attempt, int) else 0

@@ -23,13 +23,23 @@ OBJECT_CHANGED: Final = "fedge.object.changed"
 OBJECT_STORED: Final = "fedge.object.stored"
 """The node holds this version on disk. subject: the key; version: set; data: null."""
 
-INVENTORY_ASKED: Final = "fedge.inventory.asked"
-"""Hub asks what a node has: meta answers ``INVENTORY_TAKEN``, edged and twin report anew.
+STATUSES_ASKED: Final = "fedge.statuses.asked"
+"""Hub asks edged and twin to report every status anew. data: null."""
 
-data: null."""
+DIGEST_ASKED: Final = "fedge.digest.asked"
+"""Hub asks meta what lies in branches of the tree of its versions (``fedge_objects.VersionTree``).
 
-INVENTORY_TAKEN: Final = "fedge.inventory.taken"
-"""What a node has. data: ``{"versions": {"pods/default/a": "12.12", ...}}``, tombstones too."""
+data: ``{"prefixes": [str, ...]}``; none: both sides have the same, nothing is asked."""
+
+DIGEST_TAKEN: Final = "fedge.digest.taken"
+"""What meta holds, tombstones too, as far as it was asked; unasked the hash of the whole.
+
+data: ``{"hashes": {prefix: 16 hexadecimal digits}, "versions": {prefix: {key: "12.12"}}}``."""
+
+OBJECTS_APPLIED: Final = "fedge.objects.applied"
+"""What became of objects on the node: newest version, whether it is in effect, or why not.
+
+data: ``{"objects": {key: {"version": str, "state": "applied" | "failed", "reason": str}}}``."""
 
 STATUS_REPORTED: Final = "fedge.status.reported"
 """An object's status as the node sees it. subject: the key;
@@ -38,7 +48,9 @@ data: ``{"uid": str, "status": {...}, "observed": [incarnation, sequence], "fini
 ``observed`` rises; ``finished``: a deleted pod has ended and its object may go."""
 
 NODE_ALIVE: Final = "fedge.node.alive"
-"""A heartbeat; expires on its way. data: ``{"interval_seconds": float}``."""
+"""A heartbeat; expires on its way.
+
+data: ``{"interval_seconds": float, "backlog": {class: messages that wait to go up} | absent}``."""
 
 EVENT_RECORDED: Final = "fedge.event.recorded"
 """A Kubernetes Event. data: the ``v1`` Event object."""

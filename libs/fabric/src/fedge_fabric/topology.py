@@ -59,12 +59,21 @@ class Queue:
         bindings: what it takes.
         prefetch: messages in hand at once, which is how many handlers run side by side.
         exclusive: one per consumer, gone with it.
+        ordered: messages of one routing key are handled one after the other, in the order in which
+            they came, by one consumer at a time (single active consumer). One that something is
+            away for holds the later ones of its key up instead of waiting elsewhere.
     """
 
     name: str
     bindings: tuple[Binding, ...] = ()
     prefetch: int = 64
     exclusive: bool = False
+    ordered: bool = False
+
+    @property
+    def arguments(self) -> dict[str, object]:
+        """The queue's own arguments in the broker."""
+        return {"x-single-active-consumer": True} if self.ordered else {}
 
     @property
     def later(self) -> str:
@@ -77,7 +86,10 @@ HUB_WANTED: Final = Queue("hub.wanted", (Binding(WANTED, "#"),))
 
 def hub_up(message_class: MessageClass) -> Queue:
     """Return hub's queue for one class of what nodes say."""
-    return Queue(f"hub.up.{message_class}", (Binding(UP, f"node.*.{message_class}.#"),))
+    bindings = (Binding(UP, f"node.*.{message_class}.#"),)
+    if message_class is MessageClass.EVENT:
+        return Queue(f"hub.up.{message_class}", bindings, prefetch=256, ordered=True)
+    return Queue(f"hub.up.{message_class}", bindings)
 
 
 def reported(service: str, message_class: MessageClass, resources: tuple[str, ...]) -> Queue:
@@ -88,6 +100,7 @@ def reported(service: str, message_class: MessageClass, resources: tuple[str, ..
             Binding(REPORTED, f"node.*.{message_class}.{encode_word(resource)}.#")
             for resource in resources
         ),
+        ordered=message_class is MessageClass.EVENT,
     )
 
 

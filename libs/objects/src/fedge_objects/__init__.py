@@ -7,6 +7,7 @@ from fedge_objects._change import Change, JsonObject
 from fedge_objects._key import InvalidKeyError, NodeName, ObjectKey
 from fedge_objects._quantity import parse_quantity
 from fedge_objects._references import references
+from fedge_objects._tree import VersionTree, is_branch, lies_below
 from fedge_objects._version import Version
 
 __all__ = [
@@ -16,6 +17,9 @@ __all__ = [
     "NodeName",
     "ObjectKey",
     "Version",
+    "VersionTree",
+    "is_branch",
+    "lies_below",
     "parse_quantity",
     "references",
 ]

@@ -53,7 +53,7 @@ class Handlers:
         """Take part in all of edged's queues."""
         self._fabric.subscribe(t.local_objects("edged", RESOURCES), self.on_change)
         self._fabric.subscribe(
-            t.edge_request("edged", self._node, ("logs", "exec", "stream", "token", "inventory")),
+            t.edge_request("edged", self._node, ("logs", "exec", "stream", "token", "statuses")),
             self.on_request,
         )
 
@@ -64,7 +64,7 @@ class Handlers:
     async def on_request(self, delivery: Delivery) -> None:
         """Answer a request."""
         match delivery.envelope.type:
-            case kinds.INVENTORY_ASKED:
+            case kinds.STATUSES_ASKED:
                 self._report_all()
             case kinds.LOGS_ASKED:
                 await self._logs(delivery.envelope)

@@ -117,8 +117,10 @@ class NodePods:
             return
         if change.key.resource == "pods":
             if change.key not in self._statics:
-                self._apply_pod(change.key, _of_api(change.object))
+                self._apply_pod(change.key, _of_api(change.object), change.version)
+                self._say_if_gone(change.key)
             return
+        self._tools.reporter.applied(change.key, change.version)
         for worker in self._workers.values():
             if worker.pod is not None and change.key in references(worker.pod.raw):
                 worker.volumes_changed()
@@ -227,11 +229,15 @@ class NodePods:
         """Whether anything of a pod is, or may be, on the node."""
         return uid in self._workers
 
-    def _apply_pod(self, key: ObjectKey, obj: JsonObject | None) -> None:
+    def _apply_pod(
+        self, key: ObjectKey, obj: JsonObject | None, version: Version | None = None
+    ) -> None:
         try:
-            pod = read_pod(obj) if obj is not None else None
+            pod = read_pod(obj, version) if obj is not None else None
         except ValueError as exc:
             log.warning("pod_unreadable", pod=str(key), reason=str(exc))
+            if version is not None:
+                self._tools.reporter.failed(key, version, f"the pod cannot be read: {exc}")
             return
         old = self._uids.get(key)
         if old is not None and (pod is None or old != pod.metadata.uid):
@@ -312,6 +318,16 @@ class NodePods:
         worker = self._workers.get(uid)
         if worker is not None and worker.is_gone and worker.is_over:
             del self._workers[uid]
+            if worker.pod is not None:
+                self._say_if_gone(worker.pod.key)
+
+    def _say_if_gone(self, key: ObjectKey) -> None:
+        """Report that a pod's tombstone is in effect, once nothing is left of the pod."""
+        version = self._objects.version(key)
+        is_wanted = self._objects.get(key) is not None
+        is_here = any(each.pod is not None and each.pod.key == key for each in self.workers)
+        if version is not None and not is_wanted and not is_here:
+            self._tools.reporter.applied(key, version)
 
 
 def _of_api(obj: JsonObject | None) -> JsonObject | None:

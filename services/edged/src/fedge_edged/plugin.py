@@ -231,6 +231,7 @@ class _Edged:
     def report_all(self) -> None:
         """Report everything anew."""
         self.pods.report_all()
+        self.reporting.tell_effects_again()
         self._report_node_now.set()
 
     def take(self, change: Change) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from fedge_objects import JsonObject, ObjectKey
+from fedge_objects import JsonObject, ObjectKey, Version
 
 
 class _View(msgspec.Struct, rename="camel", kw_only=True, frozen=True):
@@ -452,11 +452,13 @@ class Pod(_View, frozen=True):
 
     Attributes:
         raw: the object as it came, for what is copied and not understood.
+        version: in which it came; None for a pod from a file of the node.
     """
 
     metadata: ObjectMeta
     spec: PodSpec
     raw: JsonObject = {}
+    version: Version | None = None
 
     @property
     def key(self) -> ObjectKey:
@@ -490,8 +492,8 @@ class Pod(_View, frozen=True):
         return self.spec.termination_grace_period_seconds if asked is None else asked
 
 
-def read_pod(obj: JsonObject) -> Pod:
-    """Return the typed pod.
+def read_pod(obj: JsonObject, version: Version | None = None) -> Pod:
+    """Return the typed pod, as of ``version``.
 
     Raises:
         ValueError: a field that edged uses has the wrong type; the text names it.
@@ -514,4 +516,4 @@ def read_pod(obj: JsonObject) -> Pod:
         raise ValueError(str(exc)) from exc
     if not pod.metadata.uid:
         raise ValueError("metadata.uid is missing")
-    return pod
+    return msgspec.structs.replace(pod, version=version)

@@ -3,7 +3,7 @@
 from typing import Any, Protocol
 
 from fedge_edged.pods import Pod, ServiceAccountTokenSource
-from fedge_objects import JsonObject, ObjectKey
+from fedge_objects import JsonObject, ObjectKey, Version
 
 
 class Objects(Protocol):
@@ -31,6 +31,18 @@ class Reporter(Protocol):
 
     def pod_status(self, pod: Pod, status: JsonObject, *, finished: bool) -> None:
         """Report a pod's whole status; newest wins."""
+        ...
+
+    def pod_effect(self, pod: Pod, status: JsonObject) -> None:
+        """Report whether the version of a pod is in effect, as its status says."""
+        ...
+
+    def applied(self, key: ObjectKey, version: Version) -> None:
+        """Report that a version of an object is in effect."""
+        ...
+
+    def failed(self, key: ObjectKey, version: Version, reason: str) -> None:
+        """Report that a version of an object cannot be acted on."""
         ...
 
     def event(self, pod: Pod, kind: str, reason: str, message: str, *, field: str = "") -> None:

@@ -21,7 +21,9 @@ from fedge_edged.timestamps import from_seconds
 from fedge_edged.tokens import Wish
 from fedge_fabric import Address, Envelope, MessageClass, UnavailableError, kinds
 from fedge_fabric import topology as t
-from fedge_objects import JsonObject, NodeName, ObjectKey
+from fedge_fabric.effects import Effects
+from fedge_fabric.streams import Numbering
+from fedge_objects import JsonObject, NodeName, ObjectKey, Version
 from fedge_service import backoff
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ QUIET_SECONDS = 1.0
 """How long no status was told when events go."""
 MOST_EVENT_SECONDS = 5.0
 """How long events wait at most."""
+_ON_ITS_WAY = frozenset({None, "ContainerCreating", "PodInitializing"})
 MAX_EVENTS = 1000
 MAX_REPEATED = 4096
 
@@ -51,6 +54,8 @@ class Reporting:
         self._statuses: OrderedDict[ObjectKey, JsonObject] = OrderedDict()
         self._events: OrderedDict[str, JsonObject] = OrderedDict()
         self._repeated: OrderedDict[str, JsonObject] = OrderedDict()
+        self._effects = Effects(node, "edged")
+        self._numbering = Numbering("edged")
         self._has_statuses = asyncio.Event()
         self._has_events = asyncio.Event()
         self._told_at = 0.0
@@ -61,6 +66,28 @@ class Reporting:
         if is_static(pod):
             return
         self._put(pod.key, {"uid": pod.metadata.uid, "status": status, "finished": finished})
+
+    def pod_effect(self, pod: Pod, status: JsonObject) -> None:
+        """See ``fedge_edged.ports.Reporter``."""
+        if pod.version is None:
+            return
+        reason = failure(status)
+        if reason:
+            self._effects.failed(pod.key, pod.version, reason)
+        elif status["phase"] != "Pending":
+            self._effects.applied(pod.key, pod.version)
+
+    def applied(self, key: ObjectKey, version: Version) -> None:
+        """See ``fedge_edged.ports.Reporter``."""
+        self._effects.applied(key, version)
+
+    def failed(self, key: ObjectKey, version: Version, reason: str) -> None:
+        """See ``fedge_edged.ports.Reporter``."""
+        self._effects.failed(key, version, reason)
+
+    def tell_effects_again(self) -> None:
+        """Have everything told again that is known of objects' effects."""
+        self._effects.tell_again()
 
     def node_status(self, status: JsonObject, labels: Mapping[str, str]) -> None:
         """Report the node's own status."""
@@ -118,6 +145,7 @@ class Reporting:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._tell_statuses(fabric), name="tell statuses")
             tasks.create_task(self._tell_events(fabric), name="tell events")
+            tasks.create_task(self._effects.run(fabric), name="tell effects")
 
     async def _tell_statuses(self, fabric: "Fabric") -> None:
         while True:
@@ -155,7 +183,10 @@ class Reporting:
                     Envelope(
                         type=kinds.NODE_ALIVE,
                         source=self._source,
-                        data={"interval_seconds": interval_seconds},
+                        data={
+                            "interval_seconds": interval_seconds,
+                            "backlog": await self._backlog(fabric),
+                        },
                     ),
                     exchange=t.UP,
                     routing_key=str(Address(self._node, MessageClass.STATE, ("alive",))),
@@ -164,6 +195,15 @@ class Reporting:
             except UnavailableError as exc:
                 log.info("heartbeat_missed", reason=str(exc))
             await asyncio.sleep(interval_seconds)
+
+    async def _backlog(self, fabric: "Fabric") -> dict[str, int]:
+        """Return how many messages wait to go up, by class."""
+        depths = await fabric.depths(map(t.up_queue, MessageClass))
+        return {
+            str(each): depths[t.up_queue(each)].messages
+            for each in MessageClass
+            if t.up_queue(each) in depths
+        }
 
     def asking_for_tokens(self, fabric: "Fabric") -> Callable[[Wish], Awaitable[None]]:
         """Return what asks the cloud for a token; a question that cannot leave is asked again."""
@@ -224,19 +264,28 @@ class Reporting:
         involved = event["involvedObject"]
         key = ObjectKey("pods", involved["namespace"], involved["name"])
         address = Address(self._node, MessageClass.EVENT, ("events", key.namespace, key.name))
+        envelope = self._numbering.number(
+            Envelope(type=kinds.EVENT_RECORDED, source=self._source, subject=str(key), data=event)
+        )
         async for _ in backoff(first_seconds=0.2, most_seconds=5):
             try:
-                await fabric.publish(
-                    Envelope(
-                        type=kinds.EVENT_RECORDED,
-                        source=self._source,
-                        subject=str(key),
-                        data=event,
-                    ),
-                    exchange=t.UP,
-                    routing_key=str(address),
-                )
+                await fabric.publish(envelope, exchange=t.UP, routing_key=str(address))
             except UnavailableError as exc:
                 log.info("event_waits", object=str(key), reason=str(exc))
             else:
                 return
+
+
+def failure(status: JsonObject) -> str:
+    """Return why a pod is not as it should be, as its status says; empty if nothing says so."""
+    if status.get("phase") == "Failed" and status.get("reason"):
+        return _reason(status)
+    for each in (*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())):
+        waiting = (each.get("state") or {}).get("waiting")
+        if waiting and waiting.get("reason") not in _ON_ITS_WAY:
+            return f"{each['name']}: {_reason(waiting)}"
+    return ""
+
+
+def _reason(said: JsonObject) -> str:
+    return ": ".join(str(said[name]) for name in ("reason", "message") if said.get(name))

@@ -195,6 +195,7 @@ class PodWorker:
 
     async def _one_round(self) -> float | None:
         """Do what can be done now; return after how many seconds to look again."""
+        pod = self.pod
         try:
             await self._look()
             if self._is_ending:
@@ -215,15 +216,22 @@ class PodWorker:
         except (WaitError, RuntimeFaultError, OSError) as exc:
             log.warning("pod_waits", pod=self._context.name, reason=str(exc))
             self._say_safely()
+            self._tell_effect(pod)
             return self._retry_in()
         except Exception:
             log.exception("pod_failed", pod=self._context.name)
             self._context.must_look = True
             return self._retry_in()
         self._retries = 0
+        self._tell_effect(pod)
         if self.observed.stale:
             wait = _sooner(wait, SETTLE_FIRST_SECONDS * 2.0**self._unsettled)
         return wait
+
+    def _tell_effect(self, pod: Pod | None) -> None:
+        """Report what became of the pod that this round worked at."""
+        if pod is not None and self._status is not None:
+            self._tools.reporter.pod_effect(pod, self._status)
 
     def _retry_in(self) -> float:
         self._retries += 1

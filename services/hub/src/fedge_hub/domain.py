@@ -2,7 +2,7 @@
 
 Level-triggered: the store holds the newest version per object, and whatever differs from what the
 node was sent is sent. So a repeat costs nothing, an absent node is owed one message per object, and
-after a crash between two steps the next message, heartbeat or inventory finishes the work.
+after a crash between two steps the next message, heartbeat or digest finishes the work.
 Nothing is deleted for being absent from somewhere: a tombstone needs a deletion seen, or a complete
 list of a later revision without the object.
 """
@@ -12,8 +12,16 @@ from collections.abc import Collection, Mapping
 import structlog
 
 from fedge_fabric import InvalidError, UnavailableError, UnroutableError
-from fedge_hub.ports import Clock, CloudLink, Downlink, Sighting, Wanted, WantedStore
-from fedge_objects import Change, NodeName, ObjectKey, Version
+from fedge_hub.ports import (
+    Applied,
+    Clock,
+    CloudLink,
+    Downlink,
+    Sighting,
+    Wanted,
+    WantedStore,
+)
+from fedge_objects import Change, NodeName, ObjectKey, Version, VersionTree, lies_below
 
 log = structlog.stdlib.get_logger("fedge.hub")
 
@@ -61,47 +69,96 @@ class Nodes:
         if missing and await self.is_present(node):
             await self._send_unsent(node, missing)
 
-    async def heard(self, node: NodeName, interval_seconds: float) -> None:
+    async def heard(
+        self,
+        node: NodeName,
+        interval_seconds: float,
+        backlog: Mapping[str, int] | None = None,
+    ) -> None:
         """Take note of a sign of life; after an absence, bring the node up to date.
 
         The note is made after the questions: should one fail, the next sign begins again. What
-        is lost after it, the inventory that was asked for brings to light.
+        is lost after it, the digest that was asked for brings to light.
         """
         before = await self._store.last_seen(node)
         try:
             if before is None:
                 # a new node, or a store that was emptied: whoever knows must tell again
                 await self._cloud.ask_resync(node)
-                await self._down.ask_inventory(node)
+                await self._ask_all(node)
                 log.info("node_new", node=node)
-            elif not self._is_fresh(before):
-                await self._down.ask_inventory(node)
+            elif not self.is_fresh(before):
+                await self._ask_all(node)
                 away = self._clock.now() - before.at
                 log.info("node_back", node=node, away_seconds=round(away, 1))
         except UnroutableError:
             log.info("node_not_linked_down", node=node)
             return
+        now = self._clock.now()
         await self._store.mark_seen(
-            node, Sighting(at=self._clock.now(), interval_seconds=interval_seconds)
+            node, Sighting(at=now, interval_seconds=interval_seconds, backlog=backlog)
         )
-        if before is None or not self._is_fresh(before):
+        if before is None:
+            return
+        if not before.settled:
+            first = await self._store.first_seen(node)
+            if first is not None and now - first <= interval_seconds * self._absent_after:
+                return
+            # it does not say what it has, so it is sent everything
+            log.warning("node_not_compared", node=node)
+            await self._store.mark_settled(node)
+        if not (before.settled and self.is_fresh(before)):
             await self._send_unsent(node)
 
     async def is_present(self, node: NodeName) -> bool:
-        """Whether the node was heard of late."""
+        """Whether the node was heard of late, and what it has is known."""
         seen = await self._store.last_seen(node)
-        return seen is not None and self._is_fresh(seen)
+        return seen is not None and seen.settled and self.is_fresh(seen)
 
     async def stored(self, node: NodeName, key: ObjectKey, version: Version) -> None:
         """Take note of what the node has on disk."""
         await self._store.mark_stored(node, key, version)
 
-    async def compare(self, node: NodeName, has: Mapping[ObjectKey, Version]) -> None:
+    async def applied(self, node: NodeName, applied: Mapping[ObjectKey, Applied]) -> None:
+        """Take note of what became of objects on the node; of no others than it should have."""
+        known = await self._store.wanted(node, applied)
+        await self._store.mark_applied(
+            node, {key: each for key, each in applied.items() if key in known}
+        )
+
+    async def compare(
+        self,
+        node: NodeName,
+        hashes: Mapping[str, str],
+        versions: Mapping[str, Mapping[ObjectKey, Version]],
+    ) -> None:
+        """Find what the node lacks, a branch at a time, and send exactly that.
+
+        Compared is what the node has with what it said that it has: where these agree, what is
+        lacking can be seen from here.
+
+        Args:
+            node: who tells.
+            hashes: of branches of what the node has (``fedge_objects.VersionTree``).
+            versions: all that the node has in other branches.
+        """
+        for prefix, has in versions.items():
+            believed = await self._store.stored(node)
+            lost = [key for key in believed if key not in has and lies_below(str(key), prefix)]
+            await self._store.replace_stored(node, has, lost)
+        believed = await self._store.stored(node)
+        tree = VersionTree({str(key): str(version) for key, version in believed.items()})
+        differing = [prefix for prefix, each in hashes.items() if tree.hash(prefix) != each]
+        try:
+            if not differing:
+                await self._settle(node, believed)
+            await self._down.ask_digest(node, differing)
+        except UnroutableError:
+            log.info("node_not_linked_down", node=node)
+
+    async def _settle(self, node: NodeName, has: Mapping[ObjectKey, Version]) -> None:
         """Send whatever the node has not, and tombstones for what is proved to be gone."""
         wanted = await self._store.wanted(node)
-        for key, version in has.items():
-            if (known := wanted.get(key)) is not None and version >= known.since:
-                await self._store.mark_stored(node, key, version)
         lacking = [key for key, each in wanted.items() if _lacks(has.get(key), each)]
         await self._store.forget_sent(node, lacking)
         listed = await self._store.listed(node)
@@ -112,8 +169,16 @@ class Nodes:
         ]
         for change in unknown:
             await self._store.want(node, change)
+        await self._store.mark_settled(node)
         await self._send_unsent(node)
-        log.info("node_compared", node=node, has=len(has), wanted=len(wanted), lacking=len(lacking))
+        if lacking or unknown:
+            log.info(
+                "node_repaired", node=node, has=len(has), lacking=len(lacking), over=len(unknown)
+            )
+
+    async def _ask_all(self, node: NodeName) -> None:
+        await self._down.ask_digest(node, [""])
+        await self._down.ask_statuses(node)
 
     async def check_speaks_for_itself(self, node: NodeName, key: ObjectKey) -> None:
         """Make sure that ``node`` may report about ``key``.
@@ -141,8 +206,10 @@ class Nodes:
                 return
             await self._store.mark_sent(node, change)
 
-    def _is_fresh(self, seen: Sighting) -> bool:
-        return self._clock.now() - seen.at <= seen.interval_seconds * self._absent_after
+    def is_fresh(self, seen: Sighting) -> bool:
+        """Whether a sighting says that the node is there now."""
+        # a clock that was set back makes a sighting of the future, which says no more than an old
+        return abs(self._clock.now() - seen.at) <= seen.interval_seconds * self._absent_after
 
 
 def _lacks(has: Version | None, wanted: Wanted) -> bool:

@@ -8,18 +8,24 @@ from fedge_fabric import Address, InvalidError, MalformedError, MessageClass, ch
 from fedge_fabric import topology as t
 from fedge_fabric.fabric import Delivery, Fabric
 from fedge_hub.domain import Nodes
-from fedge_hub.ports import CloudLink
+from fedge_hub.events import Events
+from fedge_hub.ports import Applied, CloudLink
 from fedge_hub.requests import Requests
-from fedge_objects import NodeName, ObjectKey, Version
+from fedge_objects import NodeName, ObjectKey, Version, is_branch, lies_below
 
 log = structlog.stdlib.get_logger("fedge.hub")
+
+MAX_REASON = 512
 
 
 class Handlers:
     """Reads messages and calls the domain."""
 
-    def __init__(self, *, nodes: Nodes, cloud: CloudLink, requests: Requests) -> None:
+    def __init__(
+        self, *, nodes: Nodes, events: Events, cloud: CloudLink, requests: Requests
+    ) -> None:
         self._nodes = nodes
+        self._events = events
         self._cloud = cloud
         self._requests = requests
 
@@ -54,16 +60,17 @@ class Handlers:
         node, envelope = _speaker(delivery), delivery.envelope
         match envelope.type:
             case kinds.NODE_ALIVE:
-                await self._nodes.heard(
-                    node, float(_field(envelope.data, "interval_seconds", int | float))
-                )
+                interval = float(_field(envelope.data, "interval_seconds", int | float))
+                await self._nodes.heard(node, interval, _backlog(envelope.data))
                 await self._cloud.pass_on(delivery.routing_key, envelope)
             case kinds.OBJECT_STORED:
                 if envelope.version is None:
                     raise MalformedError("what was stored has no version")
                 await self._nodes.stored(node, _key(envelope.subject), envelope.version)
-            case kinds.INVENTORY_TAKEN:
-                await self._nodes.compare(node, _versions(envelope.data))
+            case kinds.OBJECTS_APPLIED:
+                await self._nodes.applied(node, _applied(envelope.data))
+            case kinds.DIGEST_TAKEN:
+                await self._nodes.compare(node, *_digest(envelope.data))
             case kinds.STATUS_REPORTED:
                 await self._nodes.check_speaks_for_itself(node, _key(envelope.subject))
                 await self._cloud.pass_on(delivery.routing_key, envelope)
@@ -73,6 +80,8 @@ class Handlers:
     async def on_event(self, delivery: Delivery) -> None:
         """Take an event that a node recorded."""
         node, envelope = _speaker(delivery), delivery.envelope
+        if await self._events.is_repeat(node, envelope):
+            return
         if envelope.type in {kinds.EVENT_RECORDED, kinds.TOKEN_ASKED}:
             key = _key(envelope.subject)
             try:
@@ -80,8 +89,10 @@ class Handlers:
             except InvalidError as exc:
                 # events come late: the pod, and what told that it was this node's, may be gone
                 log.warning("event_refused", node=node, object=str(key), reason=str(exc))
+                await self._events.took(node, envelope)
                 return
         await self._cloud.pass_on(delivery.routing_key, envelope)
+        await self._events.took(node, envelope)
 
     async def on_answer(self, delivery: Delivery) -> None:
         """Take a piece of an answer."""
@@ -117,11 +128,47 @@ def _key(text: object) -> ObjectKey:
         raise MalformedError(str(exc)) from exc
 
 
-def _versions(data: Any) -> dict[ObjectKey, Version]:
+def _digest(data: Any) -> tuple[dict[str, str], dict[str, dict[ObjectKey, Version]]]:
+    hashes, versions = _field(data, "hashes", dict), _field(data, "versions", dict)
+    if not all(map(is_branch, [*hashes, *versions])):
+        raise MalformedError("a digest of what is no branch")
+    return (
+        {prefix: str(each) for prefix, each in hashes.items()},
+        {prefix: _versions(each, prefix) for prefix, each in versions.items()},
+    )
+
+
+def _versions(data: Any, prefix: str) -> dict[ObjectKey, Version]:
     try:
         return {
             _key(key): Version.parse(version)
-            for key, version in _field(data, "versions", dict).items()
+            for key, version in data.items()
+            if lies_below(key, prefix)
         }
-    except (ValueError, AttributeError) as exc:
-        raise MalformedError(f"inventory is wrong: {exc}") from exc
+    except (ValueError, AttributeError, TypeError) as exc:
+        raise MalformedError(f"versions in a digest are wrong: {exc}") from exc
+
+
+def _applied(data: Any) -> dict[ObjectKey, Applied]:
+    try:
+        return {
+            _key(key): Applied(
+                version=Version.parse(each["version"]),
+                failed=each["state"] == "failed",
+                reason=str(each.get("reason") or "")[:MAX_REASON],
+            )
+            for key, each in _field(data, "objects", dict).items()
+        }
+    except (ValueError, AttributeError, TypeError, KeyError) as exc:
+        raise MalformedError(f"what was applied is wrong: {exc!r}") from exc
+
+
+def _backlog(data: Any) -> dict[str, int] | None:
+    backlog = data.get("backlog")
+    if not isinstance(backlog, dict):
+        return None
+    return {
+        str(each): backlog[each]
+        for each in MessageClass
+        if isinstance(backlog.get(each), int) and not isinstance(backlog[each], bool)
+    }

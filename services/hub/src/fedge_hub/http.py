@@ -5,11 +5,12 @@ The paths are the kubelet's (``/containerLogs/...``, ``/exec/...``) with the nod
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route, WebSocketRoute
 
 from fedge_fabric import UnavailableError, UnroutableError, kinds
@@ -17,6 +18,7 @@ from fedge_fabric.fabric import Statistics
 from fedge_hub.domain import Nodes
 from fedge_hub.execs import ContainerExec
 from fedge_hub.ports import RequestLink
+from fedge_hub.views import Views
 from fedge_objects import NodeName
 
 ANSWER_SECONDS = 15.0
@@ -33,7 +35,12 @@ _OPTIONS = (
 
 
 def create_app(
-    *, nodes: Nodes, requests: RequestLink, is_ready: Callable[[], bool], statistics: Statistics
+    *,
+    nodes: Nodes,
+    requests: RequestLink,
+    views: Views,
+    is_ready: Callable[[], bool],
+    statistics: Statistics,
 ) -> Starlette:
     """Return the ASGI application."""
 
@@ -99,9 +106,21 @@ def create_app(
             Route("/livez", livez),
             Route("/readyz", readyz),
             Route("/metrics", metrics),
+            Route("/nodes/{node}/status", partial(_status, views)),
             Route("/nodes/{node}/containerLogs/{namespace}/{pod}/{container}", container_logs),
         ]
     )
+
+
+async def _status(views: Views, request: Request) -> Response:
+    node = NodeName(request.path_params["node"])
+    try:
+        view = await views.of(node)
+    except UnavailableError as exc:
+        return PlainTextResponse(f"{exc}\n", status_code=503)
+    if view is None:
+        return PlainTextResponse(f"hub has never heard of node {node!r}\n", status_code=404)
+    return JSONResponse(view)
 
 
 async def _bodies(first: Any, rest: AsyncGenerator[Any, None]) -> AsyncIterator[bytes]:

@@ -1,5 +1,8 @@
 """Messages out: to the nodes, to the cloud's services."""
 
+from collections.abc import Collection
+from datetime import timedelta
+
 from typing_extensions import override
 
 from fedge_fabric import (
@@ -12,11 +15,14 @@ from fedge_fabric import (
     kinds,
 )
 from fedge_fabric import topology as t
+from fedge_fabric.definitions import link_queue
 from fedge_fabric.fabric import Fabric
 from fedge_hub.ports import CloudLink, Downlink
 from fedge_objects import Change, NodeName
 
 SOURCE = "/cloud/hub"
+ASKED_FOR = timedelta(seconds=60)
+"""A question to a node that was not read by then is asked again, if it still matters."""
 
 
 class FabricDownlink(Downlink):
@@ -35,12 +41,27 @@ class FabricDownlink(Downlink):
         )
 
     @override
-    async def ask_inventory(self, node: NodeName) -> None:
+    async def ask_digest(self, node: NodeName, prefixes: Collection[str]) -> None:
+        data = {"prefixes": sorted(prefixes)}
+        await self._ask(node, Envelope(type=kinds.DIGEST_ASKED, source=SOURCE, data=data), "digest")
+
+    @override
+    async def ask_statuses(self, node: NodeName) -> None:
+        await self._ask(node, Envelope(type=kinds.STATUSES_ASKED, source=SOURCE), "statuses")
+
+    @override
+    async def waiting(self, node: NodeName) -> int | None:
+        name = link_queue(node)
+        depth = (await self._fabric.depths([name])).get(name)
+        return None if depth is None else depth.messages
+
+    async def _ask(self, node: NodeName, envelope: Envelope, word: str) -> None:
         await self._fabric.publish(
-            Envelope(type=kinds.INVENTORY_ASKED, source=SOURCE),
+            envelope,
             exchange=t.DOWN,
-            routing_key=str(Address(node, MessageClass.REQUEST, ("inventory",))),
+            routing_key=str(Address(node, MessageClass.REQUEST, (word,))),
             mandatory=True,
+            expires_after=ASKED_FOR,
         )
 
 

@@ -9,12 +9,14 @@ from redis.asyncio import Redis
 from fedge_fabric import topology
 from fedge_fabric.fabric import Fabric
 from fedge_hub.domain import Nodes
+from fedge_hub.events import Events
 from fedge_hub.handlers import Handlers
 from fedge_hub.http import create_app
 from fedge_hub.links import FabricCloudLink, FabricDownlink
 from fedge_hub.redis_store import RedisWantedStore
 from fedge_hub.requests import Requests
 from fedge_hub.settings import HubSettings
+from fedge_hub.views import Views
 from fedge_service import Ready, ServicePlugin
 
 REDIS_TIMEOUT_SECONDS = 5.0
@@ -39,19 +41,21 @@ async def run(settings: HubSettings, ready: Ready) -> None:
         cloud, requests = FabricCloudLink(fabric), Requests(fabric)
         store = RedisWantedStore(redis)
         await store.prepare()
+        down, events = FabricDownlink(fabric), Events(store)
         nodes = Nodes(
             store=store,
-            down=FabricDownlink(fabric),
+            down=down,
             cloud=cloud,
             clock=_SystemClock(),
             absent_after_heartbeats=settings.absent_after_heartbeats,
         )
-        Handlers(nodes=nodes, cloud=cloud, requests=requests).subscribe(fabric)
+        Handlers(nodes=nodes, events=events, cloud=cloud, requests=requests).subscribe(fabric)
         server = uvicorn.Server(
             uvicorn.Config(
                 create_app(
                     nodes=nodes,
                     requests=requests,
+                    views=Views(nodes=nodes, store=store, down=down),
                     is_ready=connected.is_set,
                     statistics=fabric.statistics,
                 ),
@@ -65,6 +69,7 @@ async def run(settings: HubSettings, ready: Ready) -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(server._serve(), name="hub-http")  # noqa: SLF001 - serve() would
             # take the process's signals, which belong to whoever runs the services
+            tasks.create_task(events.run(), name="events")
             async with fabric.running():
                 connected.set()
                 ready()

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from fedge_fabric import Envelope
+from fedge_fabric.streams import Ledger
 from fedge_objects import Change, NodeName, ObjectKey, Version
 
 
@@ -19,6 +20,7 @@ class Wanted:
         gone: whether it is a tombstone.
         sent: what left for the node last.
         stored: what the node has on disk.
+        applied: what the node said last of its effect.
     """
 
     version: Version
@@ -26,6 +28,22 @@ class Wanted:
     gone: bool
     sent: Version | None = None
     stored: Version | None = None
+    applied: "Applied | None" = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Applied:
+    """What became of a version on the node.
+
+    Attributes:
+        version: which.
+        failed: whether it is not in effect, and will not be as things are.
+        reason: why.
+    """
+
+    version: Version
+    failed: bool = False
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,10 +53,14 @@ class Sighting:
     Attributes:
         at: seconds since the epoch.
         interval_seconds: how often it means to be heard.
+        backlog: messages that waited at the node to go up, by class; None if it did not say.
+        settled: whether it is known since then what the node has (see ``mark_settled``).
     """
 
     at: float
     interval_seconds: float
+    backlog: Mapping[str, int] | None = None
+    settled: bool = False
 
 
 class WantedStore(Protocol):
@@ -69,6 +91,20 @@ class WantedStore(Protocol):
         """Note that the node has this version on disk."""
         ...
 
+    async def stored(self, node: NodeName) -> Mapping[ObjectKey, Version]:
+        """Return all that the node has on disk, as far as it said, wanted or not."""
+        ...
+
+    async def replace_stored(
+        self, node: NodeName, has: Mapping[ObjectKey, Version], lost: Collection[ObjectKey]
+    ) -> None:
+        """Note exactly these versions as being on the node's disk, and ``lost`` as not there."""
+        ...
+
+    async def mark_applied(self, node: NodeName, applied: Mapping[ObjectKey, Applied]) -> None:
+        """Note what the node said of the effect of objects; the last word counts."""
+        ...
+
     async def forget_sent(self, node: NodeName, keys: Collection[ObjectKey]) -> None:
         """Have ``keys`` count as not sent."""
         ...
@@ -88,11 +124,29 @@ class WantedStore(Protocol):
         ...
 
     async def mark_seen(self, node: NodeName, sighting: Sighting) -> None:
-        """Note that the node was heard."""
+        """Note that the node was heard; ``settled`` stays as it was."""
+        ...
+
+    async def mark_settled(self, node: NodeName) -> None:
+        """Note that what the node has was compared with what it should have."""
         ...
 
     async def last_seen(self, node: NodeName) -> Sighting | None:
         """Return when the node was last heard."""
+        ...
+
+    async def first_seen(self, node: NodeName) -> float | None:
+        """Return when the node was first marked as seen, as far as this store remembers."""
+        ...
+
+    async def ledgers(self, node: NodeName) -> Mapping[str, Ledger]:
+        """Return what came of each stream of events of the node."""
+        ...
+
+    async def keep_ledgers(
+        self, node: NodeName, ledgers: Mapping[str, Ledger], dropped: Collection[str] = ()
+    ) -> None:
+        """Keep these ledgers, and drop those of other streams."""
         ...
 
 
@@ -108,8 +162,23 @@ class Downlink(Protocol):
         """
         ...
 
-    async def ask_inventory(self, node: NodeName) -> None:
-        """Ask the node what it has, and for all statuses anew. Raises like ``send``."""
+    async def ask_digest(self, node: NodeName, prefixes: Collection[str]) -> None:
+        """Ask the node what it has in these branches (``fedge_objects.VersionTree``).
+
+        None at all: it is told that nothing differs. Raises like ``send``.
+        """
+        ...
+
+    async def ask_statuses(self, node: NodeName) -> None:
+        """Ask the node for all statuses anew. Raises like ``send``."""
+        ...
+
+    async def waiting(self, node: NodeName) -> int | None:
+        """Return how many messages wait in the broker for the node; None if it never linked.
+
+        Raises:
+            UnavailableError: the broker is away.
+        """
         ...
 
 

@@ -8,7 +8,11 @@ Per node, with ``N`` its name::
     fedge:{N}:stored   hash  key -> the version that the node has on disk
     fedge:{N}:object   hash  key -> trace context, a line feed, the object as JSON
     fedge:{N}:listed   hash  resource -> "revision.revision"
-    fedge:{N}:seen     string  "epoch-seconds interval-seconds"
+    fedge:{N}:applied  hash  key -> "version", or "version reason" if it failed
+    fedge:{N}:seen     string  "epoch-seconds interval-seconds backlog", the last as JSON
+    fedge:{N}:first    string  epoch-seconds of the first sighting
+    fedge:{N}:settled  string  "1" once the node was compared
+    fedge:{N}:streams  hash  stream of events -> its ledger
     fedge:format       string  the version of all this
 
 The braces keep all of a node in one slot of a Redis Cluster. What must be atomic is a script.
@@ -24,14 +28,18 @@ from redis.exceptions import RedisError, ResponseError
 from typing_extensions import override
 
 from fedge_fabric import UnavailableError
-from fedge_hub.ports import Sighting, Wanted, WantedStore
+from fedge_fabric.streams import Ledger
+from fedge_hub.ports import Applied, Sighting, Wanted, WantedStore
 from fedge_objects import Change, NodeName, ObjectKey, Version
 
 log = structlog.stdlib.get_logger("fedge.hub")
 
 T = TypeVar("T")
 
-FORMAT = "2"
+_Hash = dict[Any, Any]
+"""What the client takes as the fields of a hash; ours are texts."""
+
+FORMAT = "3"
 """Raised with each change of the above. Data of another format is dropped: all of it can be told
 again, so nothing is migrated."""
 
@@ -150,6 +158,36 @@ class RedisWantedStore(WantedStore):
         await _answered(lambda: self._raise(keys=[_name(node, "stored")], args=args))
 
     @override
+    async def stored(self, node: NodeName) -> Mapping[ObjectKey, Version]:
+        marks = await self._marks(node, "stored")
+        return {ObjectKey.parse(name): _version(mark) for name, mark in marks.items()}
+
+    @override
+    async def replace_stored(
+        self, node: NodeName, has: Mapping[ObjectKey, Version], lost: Collection[ObjectKey]
+    ) -> None:
+        async with self._redis.pipeline(transaction=True) as pipe:
+            marks: _Hash = {str(key): str(version) for key, version in has.items()}
+            for part in ("stored", "sent") if marks else ():
+                pipe.hset(_name(node, part), mapping=marks)
+            if lost:
+                names = [str(key) for key in lost]
+                for part in ("stored", "sent", "applied"):
+                    pipe.hdel(_name(node, part), *names)
+            await _answered(pipe.execute)
+
+    @override
+    async def mark_applied(self, node: NodeName, applied: Mapping[ObjectKey, Applied]) -> None:
+        if applied:
+            marks: _Hash = {
+                str(key): f"{each.version} {each.reason or '-'}"
+                if each.failed
+                else str(each.version)
+                for key, each in applied.items()
+            }
+            await _answered(lambda: self._redis.hset(_name(node, "applied"), mapping=marks))
+
+    @override
     async def forget_sent(self, node: NodeName, keys: Collection[ObjectKey]) -> None:
         if keys:
             names = [str(key) for key in keys]
@@ -163,6 +201,7 @@ class RedisWantedStore(WantedStore):
         since = await self._marks(node, "since", keys)
         sent = await self._marks(node, "sent", keys)
         stored = await self._marks(node, "stored", keys)
+        applied = await self._marks(node, "applied", keys)
         return {
             ObjectKey.parse(name): Wanted(
                 version=_version(mark),
@@ -170,6 +209,7 @@ class RedisWantedStore(WantedStore):
                 gone=mark.endswith("-"),
                 sent=_version(sent[name]) if name in sent else None,
                 stored=_version(stored[name]) if name in stored else None,
+                applied=_applied(applied.get(name)),
             )
             for name, mark in wanted.items()
         }
@@ -186,12 +226,44 @@ class RedisWantedStore(WantedStore):
 
     @override
     async def mark_seen(self, node: NodeName, sighting: Sighting) -> None:
-        value = f"{sighting.at} {sighting.interval_seconds}"
-        await _answered(lambda: self._redis.set(_name(node, "seen"), value))
+        backlog = msgspec.json.encode(sighting.backlog).decode()
+        value = f"{sighting.at} {sighting.interval_seconds} {backlog}"
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.set(_name(node, "seen"), value)
+            pipe.set(_name(node, "first"), str(sighting.at), nx=True)
+            await _answered(pipe.execute)
+
+    @override
+    async def mark_settled(self, node: NodeName) -> None:
+        await _answered(lambda: self._redis.set(_name(node, "settled"), "1"))
 
     @override
     async def last_seen(self, node: NodeName) -> Sighting | None:
-        return _sighting(await _answered(lambda: self._redis.get(_name(node, "seen"))))
+        names = [_name(node, "seen"), _name(node, "settled")]
+        seen, settled = await _answered(lambda: self._redis.mget(names))
+        return _sighting(seen, settled=bool(settled))
+
+    @override
+    async def first_seen(self, node: NodeName) -> float | None:
+        first = await _answered(lambda: self._redis.get(_name(node, "first")))
+        return None if first is None else float(first)
+
+    @override
+    async def ledgers(self, node: NodeName) -> Mapping[str, Ledger]:
+        marks = await self._marks(node, "streams")
+        return {stream: Ledger.parse(text) for stream, text in marks.items()}
+
+    @override
+    async def keep_ledgers(
+        self, node: NodeName, ledgers: Mapping[str, Ledger], dropped: Collection[str] = ()
+    ) -> None:
+        async with self._redis.pipeline(transaction=True) as pipe:
+            if ledgers:
+                texts: _Hash = {stream: each.as_text() for stream, each in ledgers.items()}
+                pipe.hset(_name(node, "streams"), mapping=texts)
+            if dropped:
+                pipe.hdel(_name(node, "streams"), *dropped)
+            await _answered(pipe.execute)
 
     async def _marks(
         self, node: NodeName, part: str, keys: Collection[ObjectKey] | None = None
@@ -248,8 +320,20 @@ def _change(name: str, mark: str, body: bytes | None) -> Change:
     )
 
 
-def _sighting(value: Any) -> Sighting | None:
+def _applied(mark: str | None) -> Applied | None:
+    if mark is None:
+        return None
+    version, failed, reason = mark.partition(" ")
+    return Applied(version=_version(version), failed=bool(failed), reason=reason)
+
+
+def _sighting(value: Any, *, settled: bool) -> Sighting | None:
     if not value:
         return None
-    at, interval = value.decode().split()
-    return Sighting(at=float(at), interval_seconds=float(interval))
+    at, interval, backlog = value.decode().split(" ", 2)
+    return Sighting(
+        at=float(at),
+        interval_seconds=float(interval),
+        backlog=msgspec.json.decode(backlog),
+        settled=settled,
+    )

@@ -1,24 +1,24 @@
 """Messages in: objects, and the question what the node has."""
 
-from fedge_fabric import InvalidError, change_of, kinds
+from fedge_fabric import InvalidError, MalformedError, change_of, kinds
 from fedge_fabric import topology as t
 from fedge_fabric.fabric import Delivery, Fabric
-from fedge_meta.inventory import Inventory
+from fedge_meta.digests import Digests
 from fedge_meta.keeping import Keeping
-from fedge_objects import NodeName
+from fedge_objects import NodeName, is_branch
 
 
 class Handlers:
     """Reads messages and calls the domain."""
 
-    def __init__(self, keeping: Keeping, inventory: Inventory) -> None:
+    def __init__(self, keeping: Keeping, digests: Digests) -> None:
         self._keeping = keeping
-        self._inventory = inventory
+        self._digests = digests
 
     def subscribe(self, fabric: Fabric, node: NodeName) -> None:
         """Take part in all of meta's queues."""
         fabric.subscribe(t.meta_state(node), self.on_state)
-        fabric.subscribe(t.edge_request("meta", node, ("inventory",)), self.on_request)
+        fabric.subscribe(t.edge_request("meta", node, ("digest",)), self.on_request)
 
     async def on_state(self, delivery: Delivery) -> None:
         """Take an object or its tombstone."""
@@ -28,6 +28,13 @@ class Handlers:
 
     async def on_request(self, delivery: Delivery) -> None:
         """Answer what the node has."""
-        if delivery.envelope.type != kinds.INVENTORY_ASKED:
+        if delivery.envelope.type != kinds.DIGEST_ASKED:
             raise InvalidError(f"message type {delivery.envelope.type!r} is no request to meta")
-        await self._inventory.tell()
+        data = delivery.envelope.data
+        prefixes = data.get("prefixes") if isinstance(data, dict) else None
+        if not isinstance(prefixes, list) or not all(
+            isinstance(each, str) and is_branch(each) for each in prefixes
+        ):
+            raise MalformedError("a question for a digest without branches")
+        if prefixes:
+            await self._digests.tell(prefixes)

@@ -5,9 +5,11 @@ transaction. Neighbours are told which object changed; what it is now is read wh
 out, so that many changes of one object cost the disk no copies.
 """
 
+from collections.abc import Collection
+
 from fedge_fabric import Address, Envelope, MessageClass, envelope_of, kinds
 from fedge_fabric import topology as t
-from fedge_objects import Change, NodeName, ObjectKey
+from fedge_objects import Change, NodeName, ObjectKey, VersionTree
 from fedge_store import ObjectStore, Outgoing
 
 
@@ -32,14 +34,30 @@ class Keeping:
             # a repeat: hub has not heard that it is stored, or would not have sent it
             await self._store.enqueue([stored])
 
-    async def inventory(self) -> Outgoing:
-        """Return the word to hub of everything that the node has, true at this moment."""
+    async def digest(self, prefixes: Collection[str] | None = None) -> Outgoing:
+        """Return the word to hub of what the node has, true at this moment.
+
+        Args:
+            prefixes: in which branches; None: the hash of the whole.
+        """
         versions = {str(key): str(v) for key, v in (await self._store.versions()).items()}
+        tree = VersionTree(versions)
+        hashes: dict[str, str] = {}
+        told: dict[str, dict[str, str]] = {}
+        if prefixes is None:
+            hashes[""] = tree.hash()
+        for prefix in prefixes or ():
+            if tree.is_small(prefix):
+                told[prefix] = tree.versions(prefix)
+            else:
+                hashes |= tree.hashes(prefix)
         return Outgoing(
             exchange=t.UP,
-            routing_key=str(Address(self._node, MessageClass.STATE, ("inventory",))),
+            routing_key=str(Address(self._node, MessageClass.STATE, ("digest",))),
             envelope=Envelope(
-                type=kinds.INVENTORY_TAKEN, source=self._source, data={"versions": versions}
+                type=kinds.DIGEST_TAKEN,
+                source=self._source,
+                data={"hashes": hashes, "versions": told},
             ),
         )
 

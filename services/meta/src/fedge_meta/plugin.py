@@ -19,8 +19,8 @@ async def run(settings: MetaSettings, ready: Ready) -> None:
         # the store is open, so the neighbours may read; only now what takes long to load
         from fedge_fabric import topology  # noqa: PLC0415
         from fedge_fabric.fabric import Fabric  # noqa: PLC0415
+        from fedge_meta.digests import Digests  # noqa: PLC0415
         from fedge_meta.handlers import Handlers  # noqa: PLC0415
-        from fedge_meta.inventory import Inventory  # noqa: PLC0415
         from fedge_meta.keeping import Keeping  # noqa: PLC0415
         from fedge_meta.relay import relay  # noqa: PLC0415
 
@@ -28,13 +28,13 @@ async def run(settings: MetaSettings, ready: Ready) -> None:
         fabric = Fabric(
             edge.amqp_url.get_secret_value(), service="meta", exchanges=topology.EDGE_EXCHANGES
         )
-        inventory = Inventory(
-            keeping=keeping, fabric=fabric, every=timedelta(seconds=settings.inventory_seconds)
+        digests = Digests(
+            keeping=keeping, fabric=fabric, every=timedelta(seconds=settings.digest_seconds)
         )
-        Handlers(keeping, inventory).subscribe(fabric, node)
+        Handlers(keeping, digests).subscribe(fabric, node)
         async with fabric.running(), asyncio.TaskGroup() as tasks:
             tasks.create_task(relay(store, keeping, fabric), name="relay")
-            tasks.create_task(inventory.run(), name="inventory")
+            tasks.create_task(digests.run(), name="digests")
             ready()
 
 

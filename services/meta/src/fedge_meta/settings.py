@@ -11,9 +11,9 @@ class MetaSettings(ServiceSettings):
 
     model_config = SettingsConfigDict(env_prefix="FEDGE_META_")
 
-    inventory_seconds: float = Field(default=300.0, gt=0)
-    """How often meta tells hub what it has, unasked, so that whatever went wrong unseen is mended.
-    Less costs the link; more leaves a difference longer."""
+    digest_seconds: float = Field(default=300.0, gt=0)
+    """How often meta tells hub a hash of what it has, unasked, so that whatever went wrong unseen
+    is mended. A shorter time costs the link, a longer one leaves a difference longer."""
 
     edge: EdgeSettings = Field(default_factory=EdgeSettings)
     """What the services of one edge share."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import aiosqlite
 import structlog
 
+from fedge_fabric.effects import Effects
 from fedge_objects import Change, NodeName, ObjectKey
 from fedge_service import Ready, ServicePlugin
 from fedge_store import ObjectReader
@@ -48,9 +49,13 @@ async def run(settings: TwinSettings, ready: Ready) -> None:
     edge = settings.edge
     node = NodeName(edge.node_name)
     async with TwinStore.opened(edge.data_dir / STORE_NAME) as store:
+        effects = Effects(node, "twin")
 
         async def given() -> Sequence[Change] | None:
-            return await read_given(edge.data_dir / GIVEN_STORE_NAME)
+            changes = await read_given(edge.data_dir / GIVEN_STORE_NAME)
+            for each in changes or ():  # under the store's lock: taken at once
+                effects.applied(each.key, each.version)
+            return changes
 
         outlets = _Outlets()
         twins = Twins(node=node, store=store, outlets=outlets, given=given, clock=_now)
@@ -68,13 +73,14 @@ async def run(settings: TwinSettings, ready: Ready) -> None:
         fabric = Fabric(
             edge.amqp_url.get_secret_value(), service="twin", exchanges=topology.EDGE_EXCHANGES
         )
-        Handlers(twins, reporting).subscribe(fabric, node)
+        Handlers(twins, reporting, effects).subscribe(fabric, node)
         reconnected = asyncio.Event()
         fabric.on_reconnected(reconnected.set)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(link.run(twins), name="mqtt")
             async with fabric.running(), asyncio.TaskGroup() as telling:
                 telling.create_task(reporting.run(fabric, twins), name="reporting")
+                telling.create_task(effects.run(fabric), name="effects")
                 telling.create_task(_reconcile(twins, reconnected), name="reconciling")
                 await link.connected.wait()
                 ready()

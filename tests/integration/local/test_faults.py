@@ -1,6 +1,7 @@
 """Each fault bites while it lasts and is healed at its end, on a whole system."""
 
 import asyncio
+import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from fedge_local import faults
-from fedge_local.commands import run
+from fedge_local.commands import environment, run
 from fedge_local.errors import CommandFailedError, LocalError
 from fedge_local.faults import CLOUD, Direction, FaultError, Part
 from fedge_local.processes import Process, tree
@@ -418,6 +419,55 @@ async def test_node_or_part_that_is_not_there_is_named_with_what_is(stack: Stack
             pass
 
 
+async def test_killed_command_leaves_a_fault_that_heal_mends(stack: Stack) -> None:
+    command = await chaos(stack, "lossy", EDGE, "--loss", "100")
+    assert not await reaches_cloud(stack, EDGE)
+    command.kill()
+    await command.wait()
+    (left,) = faults.lasting(stack, EDGE)
+    assert left.is_left_behind
+    assert not await reaches_cloud(stack, EDGE)
+    healing = await fedge(stack, "chaos", "heal", EDGE)
+    told, _ = await healing.communicate()
+    assert told.decode() == "gw-1: healed lossy\n"
+    assert await reaches_cloud(stack, EDGE)
+
+
+async def test_command_takes_the_place_of_one_that_was_killed(stack: Stack) -> None:
+    command = await chaos(stack, "slow", EDGE, "--delay", "100ms")
+    command.kill()
+    await command.wait()
+    async with faults.slow(stack, EDGE, delay_seconds=0.1):
+        assert await greeting_seconds(stack, stack.edge(EDGE)) >= 0.2
+    assert await greeting_seconds(stack, stack.edge(EDGE)) < 0.2
+
+
+async def test_command_that_is_told_to_end_heals_first(stack: Stack) -> None:
+    command = await chaos(stack, "halfopen", EDGE)
+    assert not await reaches_cloud(stack, EDGE)
+    command.terminate()
+    assert await command.wait() == 128 + signal.SIGTERM
+    assert await reaches_cloud(stack, EDGE)
+
+
+async def chaos(stack: Stack, *arguments: str) -> asyncio.subprocess.Process:
+    """Start a command and wait until its fault is there."""
+    command = await fedge(stack, "chaos", *arguments, "--for", "10m")
+    assert command.stderr is not None
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        assert b"Ctrl-C heals it" in await command.stderr.readline()
+    return command
+
+
+async def fedge(stack: Stack, *arguments: str) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "fedge_cli", *arguments,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=environment({"FEDGE_DATA_DIR": str(stack.folder)}),
+    )  # fmt: skip
+
+
 async def test_healing_by_somebody_else_is_the_end_of_a_fault(stack: Stack) -> None:
     found = Stack(stack.folder, edges=())
     async with faults.cut(stack, EDGE), faults.kill(stack, EDGE, what=Part.SERVICES):
@@ -425,3 +475,18 @@ async def test_healing_by_somebody_else_is_the_end_of_a_fault(stack: Stack) -> N
         await until(partial(reaches_cloud, stack, EDGE))
         assert stack.server(EDGE, "services").is_running
         assert await faults.heal(found, EDGE) == []
+
+
+async def test_what_is_held_back_does_not_hold_up_the_end(tmp_path: Path) -> None:
+    stack = Stack(tmp_path, edges=(EDGE,))
+    try:
+        await stack.up()
+        paused = faults.pause(stack, EDGE, what=Part.ALL)
+        await paused.__aenter__()
+        began = time.monotonic()
+    finally:
+        await stack.down()
+    assert time.monotonic() - began < 9  # less than the grace of a process that does not end
+    assert faults.lasting(stack) == []
+    await paused.__aexit__(None, None, None)
+    assert not stack.edge(EDGE).is_on

@@ -14,6 +14,7 @@ from fedge_cli import demo
 from fedge_cli.demo import RunningContainer, Story
 from fedge_cli.errors import CommandError, UsageError
 from fedge_cli.getting import Table
+from fedge_cli.local import translated
 from fedge_cli.telling import Telling
 from fedge_local.errors import NotReadyError
 from fedge_local.stack import Stack, Step
@@ -125,10 +126,10 @@ def test_demo_of_somebody_else_than_root_is_refused(monkeypatch: pytest.MonkeyPa
 
 def test_first_failure_of_the_local_system_is_the_commands() -> None:
     first = NotReadyError("hub ended at its start; the end of its log ...")
-    with pytest.raises(CommandError, match="hub ended") as caught, demo._translated():
+    with pytest.raises(CommandError, match="hub ended") as caught, translated():
         raise ExceptionGroup("tasks", [ExceptionGroup("inner", [first])])
     assert caught.value.exit_code == 1
-    with pytest.raises(CommandError, match="hub ended"), demo._translated():
+    with pytest.raises(CommandError, match="hub ended"), translated():
         raise first
-    with pytest.raises(ZeroDivisionError), demo._translated():
+    with pytest.raises(ZeroDivisionError), translated():
         raise ZeroDivisionError

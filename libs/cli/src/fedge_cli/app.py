@@ -8,18 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fedge_cli.chaos import chaos
 from fedge_cli.errors import AwayError, CommandError, UsageError
+from fedge_cli.usage import INTERRUPTED, DataDir, examples, tell, told
 
 if TYPE_CHECKING:
     from fedge_cli.api import Api
     from fedge_cli.getting import Query
-
-INTERRUPTED = 130
-
-
-def _examples(*lines: str) -> str:
-    """Return examples that help shows as they are."""
-    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
 
 
 app = typer.Typer(
@@ -42,6 +37,7 @@ app = typer.Typer(
 )
 config = typer.Typer(no_args_is_help=True, help="Tell what this command works with.")
 app.add_typer(config, name="config")
+app.add_typer(chaos, name="chaos")
 
 Kubeconfig = Annotated[
     Path | None,
@@ -74,14 +70,10 @@ EdgeSocket = Annotated[
         help="On a node itself: edged's socket, in place of the API server.",
     ),
 ]
-DataDir = Annotated[
-    Path | None,
-    typer.Option("--data-dir", envvar="FEDGE_DATA_DIR", help="Folder of all that the demo makes."),
-]
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "fedge run hub", "fedge run meta edged twin  # the three of an edge, in one process"
     )
 )
@@ -101,7 +93,7 @@ def run(
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "fedge apply -f examples/hello/", "fedge apply -f pod.yaml --dry-run=server -o yaml"
     )
 )
@@ -140,7 +132,7 @@ def apply(
                 dry_run=applying.DryRun(dry_run),
             ):
                 if isinstance(found, CommandError):
-                    _tell(found)
+                    tell(found)
                     errors.append(found)
                 elif output in {"json", "yaml"}:
                     objects.append(found.object)
@@ -155,7 +147,7 @@ def apply(
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "fedge get nodes",
         "fedge get pods -A -o wide",
         "fedge get po,cm -l app=hello",
@@ -207,7 +199,7 @@ def get(
             _print_tables(api, query)
 
 
-@app.command(epilog=_examples("fedge describe pod hello", "fedge describe node edge-1"))
+@app.command(epilog=examples("fedge describe pod hello", "fedge describe node edge-1"))
 def describe(
     kind: Annotated[str, typer.Argument(metavar="KIND|KIND/NAME", show_default=False)],
     names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...")] = None,
@@ -236,7 +228,7 @@ def describe(
                 try:
                     lines = list(lines_of(api, found, where, name))
                 except CommandError as exc:
-                    _tell(exc)
+                    tell(exc)
                     errors.append(exc)
                     continue
                 typer.echo("\n".join(lines) if is_first else "\n\n" + "\n".join(lines))
@@ -244,7 +236,7 @@ def describe(
     _exit_for(errors)
 
 
-@app.command(epilog=_examples("fedge status", "fedge status edge-1", "fedge status -o json"))
+@app.command(epilog=examples("fedge status", "fedge status edge-1", "fedge status -o json"))
 def status(
     node: Annotated[str, typer.Argument(metavar="[NODE]", show_default=False)] = "",
     output: Output = "",
@@ -285,11 +277,11 @@ def status(
         for remark in node_status.remarks(statuses[0], now):
             typer.echo(remark, err=True)
     for error in errors:
-        _tell(error)
+        tell(error)
     _exit_for(errors)
 
 
-@app.command(epilog=_examples("fedge logs hello --tail 20", "fedge logs hello -c main --previous"))
+@app.command(epilog=examples("fedge logs hello --tail 20", "fedge logs hello -c main --previous"))
 def logs(
     pod: Annotated[str, typer.Argument(show_default=False)],
     container: Annotated[str, typer.Option("-c", "--container", help="If it has several.")] = "",
@@ -320,7 +312,7 @@ def logs(
         from fedge_cli.at_the_edge import show_logs  # noqa: PLC0415 - only on a node
 
         options = {key: value for key, value in query.items() if value}
-        with _told():
+        with told():
             show_logs(
                 edge_socket,
                 namespace=namespace or "default",
@@ -339,7 +331,7 @@ def logs(
 
 @app.command(
     name="exec",
-    epilog=_examples("fedge exec hello -- ls /www", "fedge exec -it hello -c main -- sh"),
+    epilog=examples("fedge exec hello -- ls /www", "fedge exec -it hello -c main -- sh"),
 )
 def exec_(
     pod: Annotated[str, typer.Argument(show_default=False)],
@@ -359,7 +351,7 @@ def exec_(
     if edge_socket is not None:
         from fedge_cli import at_the_edge  # noqa: PLC0415 - only on a node
 
-        with _told():
+        with told():
             code = at_the_edge.run_command(
                 edge_socket, namespace=namespace or "default", pod=name, wish=wish
             )
@@ -370,7 +362,7 @@ def exec_(
     raise typer.Exit(code)
 
 
-@app.command(epilog=_examples("fedge delete pod hello", "fedge delete -f examples/hello/ --now"))
+@app.command(epilog=examples("fedge delete pod hello", "fedge delete -f examples/hello/ --now"))
 def delete(
     kind: Annotated[str, typer.Argument(metavar="KIND|KIND/NAME")] = "",
     names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...")] = None,
@@ -422,7 +414,7 @@ def delete(
             )
         for line in deleting.delete_all(api, targets, manner):
             if isinstance(line, CommandError):
-                _tell(line)
+                tell(line)
                 errors.append(line)
             else:
                 typer.echo(line)
@@ -461,7 +453,7 @@ def config_path(kubeconfig: Kubeconfig = None) -> None:
     """Print the kubeconfig that is used: export KUBECONFIG=$(fedge config path)."""
     from fedge_cli import kubeconfig as access  # noqa: PLC0415 - only this command's
 
-    with _told():
+    with told():
         typer.echo(str(access.find(kubeconfig).absolute()))
 
 
@@ -470,6 +462,18 @@ def demo(
     data_dir: DataDir = None,
     stop: Annotated[
         bool, typer.Option("--down", help="Stop what an earlier demo started, like fedge down.")
+    ] = False,
+    edge_disk: Annotated[
+        str,
+        typer.Option(
+            "--edge-disk",
+            metavar="SIZE",
+            help="Give the edge a disk of its own, e.g. 256Mi, that fedge chaos can fill.",
+        ),
+    ] = "",
+    fake_clock: Annotated[
+        bool,
+        typer.Option("--fake-clock", help="Let fedge chaos set the clock of the edge's services."),
     ] = False,
 ) -> None:
     """Show the main job on this machine.
@@ -480,11 +484,11 @@ def demo(
     """
     from fedge_cli import demo as story  # noqa: PLC0415 - loads the whole local system
 
-    with _told():
+    with told():
         if stop:
             story.stop(data_dir)
         else:
-            story.show(data_dir)
+            story.show(data_dir, edge_disk=edge_disk, fake_clock=fake_clock)
 
 
 @app.command()
@@ -492,7 +496,7 @@ def down(data_dir: DataDir = None) -> None:
     """Stop what the demo started, and nothing else. Its data stays."""
     from fedge_cli.demo import stop  # noqa: PLC0415 - loads the whole local system
 
-    with _told():
+    with told():
         stop(data_dir)
 
 
@@ -517,7 +521,7 @@ def _print_tables(api: "Api", query: "Query") -> None:
             typer.echo()
         write_table(table)
     for error in errors:
-        _tell(error)
+        tell(error)
     if not tables and not errors:
         is_namespaced = any(kind.is_namespaced for kind, _ in targets)
         typer.echo(_nothing(query.namespace or "" if is_namespaced else ""), err=True)
@@ -533,7 +537,7 @@ def _print_whole(api: "Api", query: "Query") -> None:
     if text:
         typer.echo(text)
     for error in errors:
-        _tell(error)
+        tell(error)
     _exit_for(errors)
 
 
@@ -565,24 +569,10 @@ def _connected(kubeconfig: Path | None) -> Iterator[tuple["Api", str]]:
     from fedge_cli import kubeconfig as access  # noqa: PLC0415 - `run` and `--help` need none
     from fedge_cli.api import Api  # noqa: PLC0415
 
-    with _told():
+    with told():
         found = access.load(access.find(kubeconfig))
         with Api.opened(found) as api:
             yield api, found.namespace
-
-
-@contextmanager
-def _told() -> Iterator[None]:
-    try:
-        yield
-    except CommandError as exc:
-        _tell(exc)
-        raise typer.Exit(exc.exit_code) from exc
-
-
-def _tell(error: CommandError) -> None:
-    text = str(error)
-    typer.echo(text if text.startswith("Error from server") else f"error: {text}", err=True)
 
 
 def _exit_for(errors: Iterable[CommandError]) -> None:

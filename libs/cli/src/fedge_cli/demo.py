@@ -5,11 +5,9 @@ The story is a row of steps that return what they saw, so that a test tells it t
 
 import asyncio
 import json
-import os
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,10 +17,10 @@ from fedge_cli.api import Api
 from fedge_cli.applying import apply
 from fedge_cli.errors import CommandError, UsageError
 from fedge_cli.getting import Query, Table, get_table
-from fedge_cli.local import DEFAULT_DATA_DIR, data_dir
+from fedge_cli.local import DEFAULT_DATA_DIR, data_dir, require_root, translated
+from fedge_cli.sizes import parse_bytes
 from fedge_cli.telling import Telling, command_name
 from fedge_local.containerd import Containerd
-from fedge_local.errors import LocalError
 from fedge_local.stack import Stack, Step
 from fedge_local.state import Line
 
@@ -317,26 +315,33 @@ class Story:
         )
 
 
-def show(folder: Path | None) -> None:
+def show(folder: Path | None, *, edge_disk: str = "", fake_clock: bool = False) -> None:
     """Tell the story on the terminal.
+
+    Args:
+        folder: where all of it is; None: the default.
+        edge_disk: size of a disk of the edge's own, as a quantity; empty: as it was.
+        fake_clock: whether the clock of the edge's services can be set; False: as it was.
 
     Raises:
         UsageError: this is not the place, or not the user, for it.
         CommandError: a step did not come to its end.
     """
-    if os.geteuid() != 0:
-        raise UsageError(
-            "the demo makes network namespaces and containers, which only root may do: run it as "
-            "root, e.g. `sudo make demo`"
+    require_root("the demo makes network namespaces and containers", "sudo make demo")
+    with translated():
+        stack = Stack(
+            data_dir(folder),
+            edges=(EDGE,),
+            settings=SETTINGS,
+            edge_disk_bytes=parse_bytes("--edge-disk", edge_disk) if edge_disk else None,
+            fake_clock=fake_clock or None,
         )
-    stack = Stack(data_dir(folder), edges=(EDGE,), settings=SETTINGS)
-    with _translated():
         asyncio.run(_show(Story(stack, repository=_repository()), Telling()))
 
 
 def stop(folder: Path | None) -> None:
     """Stop what runs in ``folder``."""
-    with _translated():
+    with translated():
         stack = Stack(data_dir(folder))
         if not stack.exists:
             sys.stdout.write(f"nothing was started in {stack.folder}\n")
@@ -462,17 +467,3 @@ def _repository() -> Path:
         if (folder / _EXAMPLE).is_dir() and (folder / _CRDS).is_dir():
             return folder
     raise UsageError(f"{_EXAMPLE} is not found: run `fedge demo` in a clone of the repository")
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    """Turn the first failure of the local system into the command's."""
-    first: BaseException | None = None
-    try:
-        yield
-    except* LocalError as group:
-        first = group
-        while isinstance(first, BaseExceptionGroup):
-            first = first.exceptions[0]
-    if first is not None:
-        raise CommandError(str(first)) from first

@@ -1,7 +1,11 @@
 """The system that runs on this machine, if one does."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from fedge_cli.errors import CommandError, UsageError
 
 DEFAULT_DATA_DIR = Path("/var/lib/fedge")
 
@@ -31,3 +35,29 @@ def running_kubeconfig(instead: Path) -> Path | None:
 
     server = Process.load(folder / "cloud" / "apiserver" / "apiserver.pid")
     return path if server is not None and server.is_alive else None
+
+
+def require_root(why: str, example: str) -> None:
+    """Make sure that root runs this.
+
+    Raises:
+        UsageError: somebody else does.
+    """
+    if os.geteuid() != 0:
+        raise UsageError(f"{why}, which only root may do: run it as root, e.g. `{example}`")
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn the first failure of the local system into the command's."""
+    from fedge_local.errors import LocalError  # noqa: PLC0415 - only where there is a system
+
+    first: BaseException | None = None
+    try:
+        yield
+    except* LocalError as group:
+        first = group
+        while isinstance(first, BaseExceptionGroup):
+            first = first.exceptions[0]
+    if first is not None:
+        raise CommandError(str(first)) from first

@@ -66,11 +66,12 @@ class Disk:
         """Fill it up to its last block.
 
         Raises:
-            FaultError: the edge is switched off.
+            FaultError: it is not mounted.
         """
         if not self._is_attached:
             raise FaultError(
-                f"the disk of {self._host.name} is not there while it is off: start it"
+                f"the disk of {self._host.name} is not there: the edge is off, or has run since "
+                "before it was given one; start it again with `fedge down` and `fedge demo`"
             )
         await asyncio.to_thread(_fill, self._ballast)
 

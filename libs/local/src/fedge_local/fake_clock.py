@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fedge_local.errors import MissingError
+from fedge_local.processes import Process
 
 _LIBRARIES = "lib*/*/faketime/libfaketimeMT.so.1"
 
@@ -31,6 +32,11 @@ class FakeClock:
         """Make sure that it shows a time."""
         if not self._file.exists():
             self.set(0)
+
+    def is_followed_by(self, process: Process) -> bool:
+        """Whether a process was started so that it goes by this clock."""
+        setting = f"FAKETIME_TIMESTAMP_FILE={self._file}".encode()
+        return setting in Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0")
 
     def variables(self) -> Mapping[str, str]:
         """Return the environment of a program that is to go by it.

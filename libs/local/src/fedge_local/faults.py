@@ -285,11 +285,12 @@ async def clock(stack: Stack, node: str, *, step_seconds: int) -> AsyncIterator[
         step_seconds: how far ahead it is; negative: behind.
 
     Raises:
-        FaultError: the stack was started without clocks that can be set.
+        FaultError: the edge was started without a clock that can be set.
     """
     _edge_only(stack, node, FaultKind.CLOCK)
     fake = stack.edge(node).parts.clock
-    if fake is None:
+    services = stack.edge(node).parts.services.process
+    if fake is None or not (services is None or fake.is_followed_by(services)):
         raise FaultError(
             f"the clock of {node} cannot be set: stop the stack with `fedge down` and start it "
             "with `fedge demo --fake-clock`, in tests with `Stack(..., fake_clock=True)`"

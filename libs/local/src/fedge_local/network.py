@@ -198,12 +198,13 @@ def _table(subnet: Subnet, lines: Mapping[int, Impairment]) -> str:
     for index, line in lines.items():
         source = f"ip saddr {subnet.edge_address(index)}"
         target = f"ip daddr {subnet.edge_address(index)}"
-        if line.drops_up:
+        losses = round(line.loss_percent * _CHANCES / 100)
+        if line.drops_up or losses == _CHANCES:
             inward.append(f"{source} drop")
-        if line.drops_down:
+        if line.drops_down or losses == _CHANCES:
             outward.append(f"{target} drop")
-        if line.loss_percent > 0:
-            chance = f"numgen random mod {_CHANCES} < {round(line.loss_percent * _CHANCES / 100)}"
+        if 0 < losses < _CHANCES:
+            chance = f"numgen random mod {_CHANCES} < {losses}"
             inward.append(f"{source} {chance} drop")
             outward.append(f"{target} {chance} drop")
         if line.detour is not None:

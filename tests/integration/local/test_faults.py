@@ -270,7 +270,10 @@ async def test_full_disk_takes_nothing_until_it_is_healed(stack: Stack, edge: Ed
     image = edge.parts.folder / "disk.img"
     assert image.stat().st_blocks * 512 <= DISK_BYTES
     assert "meta.db" in await edge.parts.host.run("ls", str(data))
-    assert not list(data.iterdir())  # all of it lies on the edge's disk
+    messages = edge.parts.folder / "rabbitmq" / "mnesia"
+    assert await edge.parts.host.run("ls", str(messages))
+    # all of it lies on the edge's disk
+    assert [*data.iterdir(), *messages.iterdir()] == []
 
 
 async def write(edge: EdgeControl, folder: Path) -> None:

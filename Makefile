@@ -8,10 +8,10 @@ BIN := .venv/bin
 SOURCES := $(wildcard libs/*/src services/*/src)
 PYTEST_ARGS ?=
 
-.PHONY: help install demo down test check format lock bench-pods chaos-pods docs clean
+.PHONY: help install demo down test test-rabbitmq4 check format lock bench-pods chaos-pods docs clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: ## Set up Debian packages, the virtual environment and generated code
 	@scripts/bootstrap
@@ -24,6 +24,11 @@ down: ## Stop everything that the demo started, and nothing else
 
 test: install check ## Check the code and run all tests
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+RABBITMQ4_TESTS ?= $(addprefix tests/integration/,fabric hub twin device local) tests/e2e
+test-rabbitmq4: install ## Run the tests that use a RabbitMQ on version 4, from a folder of its own
+	@root=$$(scripts/rabbitmq4); FEDGE_RABBITMQ_ROOT=$$root \
+		$(BIN)/python -m pytest $(RABBITMQ4_TESTS) $(PYTEST_ARGS)
 
 check: ## Lint, format, types, layers, documentation
 	@scripts/bootstrap python

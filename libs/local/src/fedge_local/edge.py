@@ -85,7 +85,6 @@ class Edge:
             folder=folder / "services",
             place=self.host,
             settings={
-                **({} if self.clock is None else self.clock.variables()),
                 "FEDGE_EDGE_NODE_NAME": name,
                 "FEDGE_EDGE_AMQP_URL": f"amqp://{account}@127.0.0.1:{AMQP_PORT}/",
                 "FEDGE_EDGE_DATA_DIR": str(folder / "data"),
@@ -97,6 +96,7 @@ class Edge:
                 "FEDGE_TWIN_MQTT_URL": f"mqtt://{account}@127.0.0.1:{MQTT_PORT}",
                 **settings,
             },
+            own_variables=None if self.clock is None else self.clock.variables(),
         )
 
     @property

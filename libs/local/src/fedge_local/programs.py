@@ -20,14 +20,29 @@ class Program(Server):
         folder: Path,
         place: Place,
         settings: Mapping[str, str],
+        own_variables: Mapping[str, str] | None = None,
     ) -> None:
+        """Describe a process.
+
+        Args:
+            name: of the server.
+            services: what it runs.
+            folder: of all its files.
+            place: where it runs.
+            settings: of its services.
+            own_variables: environment for this process alone: what starts it in its place does not
+                see it, which a library that is loaded into every program (``LD_PRELOAD``) needs.
+        """
         super().__init__(name=name, folder=folder, place=place)
         self._services = tuple(services)
         self._settings = dict(settings)
+        self._own_variables = dict(own_variables or {})
 
     def command(self) -> list[str]:
         """Return the command, with the Python that runs us."""
-        return [sys.executable, "-m", "fedge_cli", "run", *self._services]
+        own = [f"{name}={value}" for name, value in self._own_variables.items()]
+        prefix = ["/usr/bin/env", *own] if own else []
+        return [*prefix, sys.executable, "-m", "fedge_cli", "run", *self._services]
 
     def variables(self) -> Mapping[str, str]:
         """Return the settings of its services."""

@@ -27,7 +27,8 @@ CLOUD_PLUGINS = ("rabbitmq_federation", "rabbitmq_shovel")
 EDGE_PLUGINS = ("rabbitmq_federation", "rabbitmq_mqtt", "rabbitmq_shovel")
 # one scheduler of each kind: half the peak memory, and a gateway has other work for its cores
 SMALL = "+S 1:1 +SDcpu 1:1 +SDio 1 +A 1 +sbwt none +sbwtdcpu none +sbwtdio none"
-# Erlang's compiler maps what it makes once instead of twice: 15 MB less; there since release 26
+# Erlang's compiler maps what it makes once instead of twice: 14 MB less RSS, the same PSS (4.0.5);
+# older releases refuse the flag
 _ONE_MAP = "+JMsingle true"
 _ONE_MAP_SINCE = 26
 _COMPILED_FOR = ("x86_64", "aarch64")

@@ -78,7 +78,7 @@ class Edge:
             mqtt=("0.0.0.0", MQTT_PORT),  # noqa: S104 - devices come from the host's own network
             memory_bytes=_MEMORY_BYTES,
         )
-        account = f"{admin.name}:{admin.password}"
+        account = self.account = f"{admin.name}:{admin.password}"
         self.services = Program(
             name="edge",
             services=SERVICES,

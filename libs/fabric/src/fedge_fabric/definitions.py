@@ -10,6 +10,7 @@ import base64
 import hashlib
 import os
 import re
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +22,11 @@ from fedge_objects import NodeName
 
 LINK_PREFETCH = 100
 LINK_HEARTBEAT_SECONDS = 5
+LINK_CONNECT_SECONDS = 4
 LINK_RECONNECT_SECONDS = 1
+LINK_RECONNECT_SPREAD = 3
+"""Links dial again after 1 to 3 s, each node and link after another time, so that those of a whole
+fleet do not come at once when the cloud is back."""
 _VHOST = "/"
 
 
@@ -88,9 +93,9 @@ def edge_definitions(*, node: NodeName, admin: User, link: User, cloud: str) -> 
     """
     uri = (
         f"amqp://{quote(link.name, safe='')}:{quote(link.password, safe='')}@{cloud}/%2f"
-        f"?heartbeat={LINK_HEARTBEAT_SECONDS}&connection_timeout=5000"
+        f"?heartbeat={LINK_HEARTBEAT_SECONDS}&connection_timeout={LINK_CONNECT_SECONDS * 1000}"
     )
-    upstream = f"cloud-{encode_word(node)}"
+    upstream = upstream_name(node)
     state = topology.meta_state(node)
     return {
         "users": [_user(admin)],
@@ -126,13 +131,13 @@ def edge_definitions(*, node: NodeName, admin: User, link: User, cloud: str) -> 
                     "uri": uri,
                     "ack-mode": "on-confirm",
                     "prefetch-count": LINK_PREFETCH,
-                    "reconnect-delay": LINK_RECONNECT_SECONDS,
+                    "reconnect-delay": _reconnect_seconds(node, upstream),
                     # without it a clean stop of this broker deletes the node's queue in the cloud
                     "resource-cleanup-mode": "never",
                     "trust-user-id": False,
                 },
             },
-            *(_shovel(each, uri) for each in MessageClass),
+            *(_shovel(node, each, uri) for each in MessageClass),
         ],
         "policies": [
             {
@@ -152,21 +157,32 @@ def link_queue(node: NodeName) -> str:
     return f"federation: {topology.DOWN} -> {node}"
 
 
-def _shovel(message_class: MessageClass, uri: str) -> dict[str, Any]:
+def upstream_name(node: NodeName) -> str:
+    """Return the name of a node's federation upstream, which is the cloud."""
+    return f"cloud-{encode_word(node)}"
+
+
+def _reconnect_seconds(node: NodeName, link: str) -> int:
+    spread = zlib.crc32(f"{node}/{link}".encode()) % LINK_RECONNECT_SPREAD
+    return LINK_RECONNECT_SECONDS + spread
+
+
+def _shovel(node: NodeName, message_class: MessageClass, uri: str) -> dict[str, Any]:
+    name = topology.up_queue(message_class)
     return {
         "vhost": _VHOST,
         "component": "shovel",
-        "name": topology.up_queue(message_class),
+        "name": name,
         "value": {
             "src-protocol": "amqp091",
             "src-uri": "amqp://",
-            "src-queue": topology.up_queue(message_class),
+            "src-queue": name,
             "src-prefetch-count": LINK_PREFETCH,
             "dest-protocol": "amqp091",
             "dest-uri": uri,
             "dest-exchange": topology.UP,
             "ack-mode": "on-confirm",
-            "reconnect-delay": LINK_RECONNECT_SECONDS,
+            "reconnect-delay": _reconnect_seconds(node, name),
         },
     }
 

@@ -1,6 +1,7 @@
 """One edge of a stack: a host with its broker, its containerd and the edge services."""
 
 import asyncio
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -88,6 +89,8 @@ class Edge:
                 "FEDGE_EDGE_NODE_NAME": name,
                 "FEDGE_EDGE_AMQP_URL": f"amqp://{account}@127.0.0.1:{AMQP_PORT}/",
                 "FEDGE_EDGE_DATA_DIR": str(folder / "data"),
+                "FEDGE_META_CLOUD_ADDRESS": cloud,
+                "FEDGE_META_BROKER_COMMAND": json.dumps(self.rabbitmq.asking("fedge-links")),
                 "FEDGE_EDGED_CRI_SOCKET": str(SOCKET),
                 "FEDGE_EDGED_CGROUP_PARENT": self.host.cgroup_parent,
                 "FEDGE_EDGED_POD_LOG_DIR": str(folder / "pod-logs"),

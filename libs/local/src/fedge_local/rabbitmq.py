@@ -174,25 +174,39 @@ class RabbitMQ(Server):
         Raises:
             CommandFailedError: the broker could not be reached, or the expression failed.
         """
+        return await self._place.run(*self.asking(f"ask{secrets.token_hex(4)}"), expression)
+
+    def asking(self, name: str) -> list[str]:
+        """Return a command that evaluates the Erlang expression that is added as last argument.
+
+        Args:
+            name: by which the broker knows who asks; of two who ask at once under one name, one is
+                refused.
+        """
         call = (
+            '[Text] = init:get_plain_arguments(), {ok, Tokens, _} = erl_scan:string(Text ++ "."), '
+            "{ok, Expressions} = erl_parse:parse_exprs(Tokens), "
             f"net_kernel:connect_node('{self.node}') orelse halt(3), "
-            f"F = fun() -> {expression} end, "
-            f"case rpc:call('{self.node}', erlang, apply, [F, []]) of "
+            f"case rpc:call('{self.node}', erl_eval, exprs, [Expressions, []]) of "
             '{badrpc, E} -> io:format("~p~n", [E]), halt(4); '
-            'V -> io:format("~p~n", [V]), halt(0) end.'
+            '{value, V, _} -> io:format("~p~n", [V]), halt(0) end.'
         )
-        return await self.inside(
-            "erl", "-noinput", "-hidden", "-sname", f"ask{secrets.token_hex(4)}@localhost",
-            *self._without_port_mapper.split(), "-dist_listen", "false", "-eval", call,
+        return self._inside(
+            "erl", "-noinput", "-hidden", "-sname", f"{name}@localhost",
+            *self._without_port_mapper.split(), "-dist_listen", "false", "-eval", call, "-extra",
         )  # fmt: skip
 
     async def inside(self, *argv: str) -> str:
         """Run a command beside the broker, with its cookie, and return its output."""
+        return await self._place.run(*self._inside(*argv))
+
+    def _inside(self, *argv: str) -> list[str]:
         source = installed(self._root)
         # in another root it is env that looks for the program
         first = program(argv[0]) if source.is_of_this_machine else argv[0]
-        command = ["/usr/bin/env", f"HOME={self.folder}", first, *argv[1:]]
-        return await self._place.run(*self._from_its_root(source, command))
+        # what is loaded into whoever asks is not meant for Erlang
+        own = ("-u", "LD_PRELOAD", f"HOME={self.folder}")
+        return self._from_its_root(source, ["/usr/bin/env", *own, first, *argv[1:]])
 
     def _from_its_root(self, source: Installation, command: Sequence[str]) -> list[str]:
         if source.is_of_this_machine:

@@ -2,13 +2,18 @@
 
 import asyncio
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from fedge_meta.settings import MetaSettings
 from fedge_objects import NodeName
 from fedge_service import Ready, ServicePlugin
 from fedge_store import ObjectStore
 
+if TYPE_CHECKING:
+    from fedge_meta.links import Links
+
 STORE_NAME = "meta.db"
+AMQP_PORT = 5672
 
 
 async def run(settings: MetaSettings, ready: Ready) -> None:
@@ -35,7 +40,26 @@ async def run(settings: MetaSettings, ready: Ready) -> None:
         async with fabric.running(), asyncio.TaskGroup() as tasks:
             tasks.create_task(relay(store, keeping, fabric), name="relay")
             tasks.create_task(digests.run(), name="digests")
+            if settings.cloud_address:
+                tasks.create_task(_links(settings, node).run(), name="links")
             ready()
+
+
+def _links(settings: MetaSettings, node: NodeName) -> "Links":
+    from yarl import URL  # noqa: PLC0415
+
+    from fedge_meta.broker import Broker  # noqa: PLC0415
+    from fedge_meta.links import Links  # noqa: PLC0415
+    from fedge_meta.sockets import Sockets  # noqa: PLC0415
+
+    host, _, port = settings.cloud_address.rpartition(":")
+    own_port = URL(settings.edge.amqp_url.get_secret_value()).port or AMQP_PORT
+    return Links(
+        line=Sockets(host=host.strip("[]"), port=int(port), own_port=own_port),
+        broker=Broker(
+            node=node, command=settings.broker_command, port=int(port), own_port=own_port
+        ),
+    )
 
 
 plugin = ServicePlugin(

@@ -1,6 +1,8 @@
 """Settings of meta."""
 
-from pydantic import Field
+from typing import Self
+
+from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from fedge_service import EdgeSettings, ServiceSettings
@@ -14,6 +16,20 @@ class MetaSettings(ServiceSettings):
     digest_seconds: float = Field(default=300.0, gt=0)
     """How often meta tells hub a hash of what it has, unasked, so that whatever went wrong unseen
     is mended. A shorter time costs the link, a longer one leaves a difference longer."""
+
+    cloud_address: str = Field(default="", pattern=r"^(.+:[0-9]{1,5})?$")
+    """The cloud's broker as ``host:port``, as the links dial it; empty: the links are not watched.
+    When the line is back after a silence, they are made to dial at once."""
+
+    broker_command: tuple[str, ...] = ()
+    """JSON list: a command that evaluates the Erlang expression added as its last argument in the
+    edge's broker, as ``["rabbitmqctl", "eval"]`` does. Needed to watch over the links."""
+
+    @model_validator(mode="after")
+    def _both_or_none(self) -> Self:
+        if bool(self.cloud_address) != bool(self.broker_command):
+            raise ValueError("cloud_address and broker_command go together: give both or none")
+        return self
 
     edge: EdgeSettings = Field(default_factory=EdgeSettings)
     """What the services of one edge share."""

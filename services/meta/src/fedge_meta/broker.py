@@ -1,0 +1,99 @@
+"""What the edge's broker is told of its links, as Erlang expressions.
+
+RabbitMQ's functions that are used are those of its own command line, the same in 3.10 and 4.x
+(https://www.rabbitmq.com/docs/shovel-dynamic, https://www.rabbitmq.com/docs/definitions).
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+from fedge_fabric import MessageClass, UnavailableError
+from fedge_fabric import topology as t
+from fedge_fabric.definitions import upstream_name
+from fedge_objects import NodeName
+
+_COMMAND_SECONDS = 30.0
+_RUNNING = (
+    '[{<<"shovel">>, element(2, element(1, S))} || S <- rabbit_shovel_status:status(),'
+    " is_tuple(element(1, S)), is_tuple(element(3, S)), element(1, element(3, S)) =:= running]"
+    ' ++ [{<<"federation-upstream">>, proplists:get_value(upstream, S)}'
+    " || S <- rabbit_federation_status:status(), proplists:get_value(status, S) =:= running]"
+)
+
+
+class Broker:
+    """Asks the edge's broker, with a command that evaluates an expression in it."""
+
+    def __init__(self, *, node: NodeName, command: Sequence[str], port: int, own_port: int) -> None:
+        """Take note of whom to ask.
+
+        Args:
+            node: whose broker it is.
+            command: to which the expression is added as last argument; prints the value.
+            port: of the cloud's broker.
+            own_port: of the edge's own.
+        """
+        self._node = node
+        self._command = tuple(command)
+        self._port = port
+        self._own_port = own_port
+
+    async def drop_connections(self) -> str:
+        """Close all connections to the cloud at once, so that the links dial anew.
+
+        The other side hears of it by a reset, so it does not wait for this one either. What was
+        under way and not confirmed is sent again by the links.
+
+        Raises:
+            UnavailableError: the broker does not answer.
+        """
+        # of this machine's own port on loopback the services' connections are
+        others = ", A =/= {127,0,0,1}" if self._port == self._own_port else ""
+        return await self._evaluate(
+            "length([P || P <- erlang:ports(), {ok, {A, N}} <- [catch inet:peername(P)],"
+            f" N =:= {self._port}{others},"
+            " begin catch inet:setopts(P, [{linger, {true, 0}}]),"
+            # their owners read the end and close; closed from here, they would not notice
+            " (catch gen_tcp:shutdown(P, read)) =:= ok end])"
+        )
+
+    async def restore_links(self) -> str:
+        """Make every link that should run and does not anew, from the definitions.
+
+        Raises:
+            UnavailableError: the broker does not answer.
+        """
+        wanted = ", ".join(
+            [f'{{<<"shovel">>, <<"{t.up_queue(each)}">>}}' for each in MessageClass]
+            + [f'{{<<"federation-upstream">>, <<"{upstream_name(self._node)}">>}}']
+        )
+        return await self._evaluate(
+            f"begin Lost = [{wanted}] -- ({_RUNNING}),"
+            ' [catch rabbit_runtime_parameters:clear_any(<<"/">>, C, N, <<"fedge">>)'
+            " || {C, N} <- Lost],"
+            " ok = rabbit_definitions:maybe_load_definitions(), [N || {_, N} <- Lost] end"
+        )
+
+    async def _evaluate(self, expression: str) -> str:
+        try:
+            async with asyncio.timeout(_COMMAND_SECONDS):
+                process = await asyncio.create_subprocess_exec(
+                    *self._command,
+                    expression,
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=asyncio.subprocess.PIPE,
+                    stderr=asyncio.subprocess.STDOUT,
+                )
+                try:
+                    output, _ = await process.communicate()
+                finally:
+                    if process.returncode is None:
+                        process.kill()
+        except (OSError, TimeoutError) as exc:
+            raise UnavailableError(
+                f"{self._command[0]!r} did not reach the edge's broker: {exc!r}"
+            ) from exc
+        text = output.decode(errors="replace").strip()
+        if process.returncode:
+            raise UnavailableError(f"the edge's broker answered {text[-400:]!r}")
+        return text

@@ -257,6 +257,24 @@ async def test_unknown_object_of_a_node_is_ended_only_with_a_later_list_as_proof
     assert [(each.key, each.is_gone) for each in hub.world.sent] == [(KEY, True)]
 
 
+async def test_list_that_overtakes_its_objects_ends_none_of_them(hub: Hub) -> None:
+    await hub.arrives()
+    with pytest.raises(UnavailableError, match="did not come yet"):
+        await hub.nodes.listed(NODE, "pods", {KEY}, 9)
+    await hub.tells(a=Version(5, 5))
+    assert hub.world.sent == []
+    await hub.nodes.want(NODE, change("a", 9, 5))
+    await hub.nodes.listed(NODE, "pods", {KEY}, 9)
+    await hub.tells(a=Version(5, 5))
+    assert not any(each.is_gone for each in hub.world.sent)
+
+
+async def test_list_older_than_one_that_was_taken_is_over(hub: Hub) -> None:
+    await hub.nodes.listed(NODE, "pods", set(), 9)
+    await hub.nodes.listed(NODE, "pods", {KEY}, 8)
+    assert await hub.store.listed(NODE) == {"pods": 9}
+
+
 async def test_node_may_report_about_its_own_objects_only(hub: Hub) -> None:
     await hub.nodes.want(NODE, change("a", 5, 5))
     await hub.nodes.listed(NODE, "pods", {KEY}, 6)

@@ -53,11 +53,24 @@ class Nodes:
     async def listed(
         self, node: NodeName, resource: str, keys: Collection[ObjectKey], revision: int
     ) -> None:
-        """Take note that ``keys`` are all of ``resource`` that ``node`` should have."""
+        """Take note that ``keys`` are all of ``resource`` that ``node`` should have.
+
+        Raises:
+            UnavailableError: one of them is not known yet. A list that is believed before its
+                objects came would make them look like objects that should be gone.
+        """
+        if (await self._store.listed(node)).get(resource, -1) >= revision:
+            return  # a repeat, or an older list tried again
         version = Version(revision, revision)
+        known = await self._store.wanted(node)
+        unknown = [key for key in keys if key not in known]
+        if unknown:
+            raise UnavailableError(
+                f"{len(unknown)} listed {resource} of node {node!r} did not come yet, {unknown[0]}"
+            )
         missing = [
             key
-            for key, wanted in (await self._store.wanted(node)).items()
+            for key, wanted in known.items()
             if key.resource == resource
             and key not in keys
             and not wanted.gone

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from fedge_cri import RefusedError, UnavailableError
+from fedge_edged.volumes import Volumes
 from tests.unit.edged.kit import (
     config_map,
     container_object,
@@ -170,6 +171,25 @@ class TestStarting:
         await asyncio.sleep(0.1)
         assert file.read_text() == "new"
         assert counts(node, *MAKING) == [1, 1, 1]
+
+    async def test_config_map_that_changes_while_volumes_are_written_is_not_missed(
+        self, node: Node, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        node.put("configmaps", config_map("cm", {"k": "1"}))
+        await running_pod(node, volumes=[{"name": "v", "configMap": {"name": "cm"}}])
+        [file] = (node.folder / "disk").rglob("v/k")
+        prepare, values = Volumes.prepare, ["4", "3"]
+
+        def slow(volumes: Volumes, *args: Any) -> Any:
+            prepared = prepare(volumes, *args)
+            if values:
+                node.put("configmaps", config_map("cm", {"k": values.pop()}))
+            return prepared
+
+        monkeypatch.setattr(Volumes, "prepare", slow)
+        node.put("configmaps", config_map("cm", {"k": "2"}))
+        await asyncio.sleep(0.1)
+        assert (file.read_text(), values) == ("4", [])
 
     async def test_image_that_cannot_be_pulled_is_tried_again_more_and_more_seldom(
         self, node: Node

@@ -8,6 +8,7 @@ refuse a second copy, and the next round begins by looking.
 import asyncio
 import contextlib
 import shutil
+from collections.abc import AsyncIterator
 
 import structlog
 
@@ -351,11 +352,11 @@ class PodWorker:
             self._probing.stop()
             await self._stopping.stop_sandboxes()
         elif not plan.start and self._volumes_are_old:
-            await self._starting.volumes(pod)
-            self._volumes_are_old = False
+            async with self._renewing_volumes():
+                await self._starting.volumes(pod)
         if plan.start or plan.resume:
-            await self._starting.start(pod, plan)
-            self._volumes_are_old = False
+            async with self._renewing_volumes():
+                await self._starting.start(pod, plan)
             self._probing.follow(self._context.probed())
             again = self._plan(pod)
             if again.start or again.resume or again.stop:
@@ -365,6 +366,16 @@ class PodWorker:
         self._say()
         await self._forget_old_attempts(pod)
         return plan.wake_in
+
+    @contextlib.asynccontextmanager
+    async def _renewing_volumes(self) -> AsyncIterator[None]:
+        """Bring volumes up to date meanwhile; a change in the midst of it makes them old anew."""
+        self._volumes_are_old = False
+        try:
+            yield
+        except BaseException:
+            self._volumes_are_old = True
+            raise
 
     def _plan(self, pod: Pod) -> Plan:
         context = self._context

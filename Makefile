@@ -8,7 +8,7 @@ BIN := .venv/bin
 SOURCES := $(wildcard libs/*/src services/*/src)
 PYTEST_ARGS ?=
 
-.PHONY: help install demo down test test-rabbitmq4 check format lock bench-pods chaos-pods docs clean
+.PHONY: help install demo down test test-rabbitmq4 check format lock bench-pods chaos chaos-pods docs clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,6 +50,10 @@ lock: ## Renew constraints.txt after a dependency changed
 
 bench-pods: install ## Measure how fast pods start, and how fast they come back without the cloud
 	@$(BIN)/python -m bench.pods
+
+FAULTS ?= 200
+chaos: install ## Break FAULTS things at random under load: nothing may be lost or diverge
+	@$(BIN)/python -m tests.chaos.everything --faults $(FAULTS) $(if $(SEED),--seed $(SEED))
 
 SECONDS ?= 600
 chaos-pods: install ## Kill parts of an edge at random for SECONDS: nothing may run twice

@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -322,7 +323,16 @@ class Result:
 class Chaos:
     """Breaks a whole system at random."""
 
-    def __init__(self, stack: Stack, kube: KubeClient, *, seed: int) -> None:
+    def __init__(self, stack: Stack, kube: KubeClient, *, seed: int, pace: float) -> None:
+        """Take note of the system.
+
+        Args:
+            stack: the system.
+            kube: its API.
+            seed: of everything that is chosen.
+            pace: by which the time that each fault lasts is multiplied.
+        """
+        self._pace = pace
         self._stack = stack
         self._kube = kube
         self._chance = random.Random(seed)  # noqa: S311 - to be the same again
@@ -373,7 +383,7 @@ class Chaos:
         async with AsyncExitStack() as made, self.writer.writing():
             for each in chosen:
                 await made.enter_async_context(each.make())
-                await asyncio.sleep(self._chance.uniform(0.2, each.most_seconds))
+                await asyncio.sleep(self._chance.uniform(0.2, each.most_seconds) * self._pace)
             await made.aclose()
             await self._mend()
             healed = time.monotonic()
@@ -488,7 +498,7 @@ def _began(pids: list[int]) -> Iterator[tuple[int, int]]:
         yield pid, int(fields[19])
 
 
-async def run(count: int, seed: int) -> dict[str, float | int | str]:
+async def run(count: int, seed: int, *, pace: float = 1.0) -> dict[str, float | int | str]:
     """Run it on a system of its own and return what came of it."""
     with tempfile.TemporaryDirectory(prefix="fedge-chaos-", dir="/var/tmp") as folder:
         stack = Stack(
@@ -501,7 +511,7 @@ async def run(count: int, seed: int) -> dict[str, float | int | str]:
         try:
             await stack.up(lambda _: None)
             async with KubeClient.connected(stack.kubeconfig) as kube:
-                chaos = Chaos(stack, kube, seed=seed)
+                chaos = Chaos(stack, kube, seed=seed, pace=pace)
                 await chaos.run(count)
             if chaos.result.diverged:
                 _keep_logs(stack.folder)
@@ -534,6 +544,15 @@ async def run(count: int, seed: int) -> dict[str, float | int | str]:
     }
 
 
+async def _until_asked_to_end(count: int, seed: int) -> dict[str, float | int | str]:
+    """Run it; stop everything that was started when this process is told to end."""
+    task = asyncio.current_task()
+    assert task is not None
+    for each in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(each, task.cancel)
+    return await run(count, seed)
+
+
 def _be_quiet() -> None:
     """Leave out what the libraries tell of connections that we cut."""
     logging.disable(logging.CRITICAL)
@@ -562,6 +581,6 @@ if __name__ == "__main__":
     arguments = parser.parse_args()
     _be_quiet()
     say(f"seed {arguments.seed}")
-    outcome = asyncio.run(run(arguments.faults, arguments.seed))
+    outcome = asyncio.run(_until_asked_to_end(arguments.faults, arguments.seed))
     say(json.dumps(outcome))
     raise SystemExit(0 if is_good(outcome) else 1)

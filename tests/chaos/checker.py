@@ -12,6 +12,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,19 @@ class Arrivals:
             self._db.execute("ROLLBACK")
             raise
         self._db.execute("COMMIT")
+
+
+class Promise(StrEnum):
+    """What is promised, as in ``docs/guarantees.md``."""
+
+    OBJECTS = "objects"
+    """What the cloud wants is what the node has, and what its pods see."""
+    REPORTS = "reports"
+    """The newest of what the node reported is what the cloud knows."""
+    EVENTS = "events"
+    """What the edge accepted has its effect once, in order per key."""
+    PODS = "pods"
+    """No container is restarted or runs twice."""
 
 
 @dataclass(slots=True)
@@ -132,8 +146,8 @@ class State:
 
     async def differences(
         self, readings: Mapping[str, int], desired: Mapping[str, int], written: Mapping[str, int]
-    ) -> list[str]:
-        """Return what differs; empty if all is as it should be.
+    ) -> dict[Promise, list[str]]:
+        """Return what differs, by the promise that it would break; empty if all is as it should be.
 
         Args:
             readings: by device, the least that the cloud must know.
@@ -162,8 +176,18 @@ class State:
             found.append(f"the node's files cannot be read now: {exc}")
         found += _of_containers(pods)
         found += _of_mounts(maps, pods)
-        found += await self._of_devices(readings, desired)
-        return found
+        reported = _of_statuses(pods)
+        for device in readings.keys() | desired.keys():
+            reading, level = await self._twins(device)
+            if reading < readings.get(device, -1):
+                reported.append(f"{device} reported {readings[device]}, the cloud knows {reading}")
+            if device in desired and level != desired[device]:
+                found.append(f"{device} should be {desired[device]}, its twin wants {level}")
+        return {
+            promise: each
+            for promise, each in ((Promise.OBJECTS, found), (Promise.REPORTS, reported))
+            if each
+        }
 
     def _of_store(self, maps: Mapping[str, JsonObject], pods: list[JsonObject]) -> list[str]:
         stored = self._stored("configmaps")
@@ -194,20 +218,15 @@ class State:
                 ).fetchall()
         return {name: json.loads(body) for name, body in rows}
 
-    async def _of_devices(
-        self, readings: Mapping[str, int], desired: Mapping[str, int]
-    ) -> list[str]:
-        found = []
-        for device in readings.keys() | desired.keys():
-            told = await self._device_status(device)
-            reading, level = told.get("reading", {}), told.get("level", {})
-            reported = (reading.get("reported") or {}).get("value")
-            if int(reported or -1) < readings.get(device, -1):
-                found.append(f"{device} reported {readings[device]}, the cloud knows {reported}")
-            wanted = (level.get("observedDesired") or {}).get("value")
-            if device in desired and wanted != str(desired[device]):
-                found.append(f"{device} should be {desired[device]}, its twin wants {wanted}")
-        return found
+    async def _twins(self, device: str) -> tuple[int, int]:
+        """Return the last reading that the cloud knows, and the level that the twin wants; or -1.
+
+        What the twin wants is known from its own report too.
+        """
+        told = await self._device_status(device)
+        reading = told.get("reading", {}).get("reported") or {}
+        level = told.get("level", {}).get("observedDesired") or {}
+        return int(reading.get("value", -1)), int(level.get("value", -1))
 
     async def _device_status(self, device: str) -> dict[str, Any]:
         from fedge_device.kinds.resources import DEVICE_STATUSES  # noqa: PLC0415
@@ -235,12 +254,15 @@ def _of_containers(pods: list[JsonObject]) -> list[str]:
     found = [f"{mark} runs {len(pids)} times" for mark, pids in runs.items() if len(pids) > 1]
     if runs.keys() != wanted:
         found.append(f"containers run: {sorted(runs)}, wanted are {sorted(wanted)}")
-    found += [
+    return found
+
+
+def _of_statuses(pods: list[JsonObject]) -> list[str]:
+    return [
         f"pod {pod['metadata']['name']} is told as {(pod.get('status') or {}).get('phase')}"
         for pod in pods
         if (pod.get("status") or {}).get("phase") != "Running"
     ]
-    return found
 
 
 def _of_mounts(maps: Mapping[str, JsonObject], pods: list[JsonObject]) -> list[str]:

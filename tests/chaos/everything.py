@@ -16,10 +16,11 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 
 import structlog
 import yaml
@@ -50,7 +51,7 @@ from tests.chaos.checker import (
     PREFIX,
     Arrivals,
     Edge,
-    Findings,
+    Promise,
     State,
     accepted_events,
     accepted_readings,
@@ -226,7 +227,7 @@ def stable_pod(name: str) -> JsonObject:
     return pod(name, volumes=[{"name": "maps", "projected": {"sources": sources}}])
 
 
-Maker = Callable[[], AbstractAsyncContextManager[None]]
+Maker = Callable[[Stack], AbstractAsyncContextManager[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,76 +249,110 @@ class Fault:
     restarts: bool = False
 
 
-def all_faults(stack: Stack) -> list[Fault]:
-    """Return every kind of fault, as often as it should come up."""
+@asynccontextmanager
+async def _flushed(stack: Stack) -> AsyncIterator[None]:
+    async with Redis.from_url(f"redis://127.0.0.1:{stack.ports['redis']}/0") as redis:
+        await redis.flushall()
+        yield
 
-    @asynccontextmanager
-    async def flush() -> AsyncIterator[None]:
-        async with Redis.from_url(f"redis://127.0.0.1:{stack.ports['redis']}/0") as redis:
-            await redis.flushall()
-            yield
 
-    def killed(where: str, part: Part, most_seconds: float = 3.0) -> Fault:
-        return Fault(
-            f"kill {where} {part}",
-            lambda: faults.kill(stack, where, what=part),
-            most_seconds,
-            processes=where,
-            restarts=part is Part.ALL,
-        )
+def _killed(name: str, where: str, part: Part, most_seconds: float = 3.0) -> Fault:
+    return Fault(
+        name,
+        lambda stack: faults.kill(stack, where, what=part),
+        most_seconds,
+        processes=where,
+        restarts=part is Part.ALL,
+    )
 
-    def halfopen(direction: Direction) -> Fault:
-        return Fault(
-            f"halfopen {direction}",
-            lambda: faults.halfopen(stack, EDGE, direction=direction),
-            12.0,
-        )
 
-    def stepped(hours: int) -> Fault:
-        return Fault(
-            f"clock {hours:+} h", lambda: faults.clock(stack, EDGE, step_seconds=hours * 3600)
-        )
+def _halfopen(direction: Direction) -> Fault:
+    return Fault(
+        f"half-open {direction}",
+        lambda stack: faults.halfopen(stack, EDGE, direction=direction),
+        12.0,
+    )
 
-    return [
-        Fault("cut", lambda: faults.cut(stack, EDGE), 15.0),
-        Fault("cut", lambda: faults.cut(stack, EDGE), 3.0),
-        *map(halfopen, Direction),
-        Fault("lossy", lambda: faults.lossy(stack, EDGE, percent=30)),
-        Fault("slow", lambda: faults.slow(stack, EDGE, delay_seconds=0.3, bytes_per_second=65536)),
-        killed(CLOUD, Part.BROKER),
-        killed(CLOUD, Part.REDIS),
-        Fault("flush redis", flush, 1.0),
-        *(killed(CLOUD, each) for each in (Part.HUB, Part.CONTROLLER, Part.DEVICE)),
-        killed(CLOUD, Part.APISERVER),
-        killed(EDGE, Part.BROKER),
-        killed(EDGE, Part.SERVICES),
-        killed(EDGE, Part.SERVICES, 0.5),
-        killed(EDGE, Part.CONTAINERD),
-        killed(EDGE, Part.ALL),
-        Fault(
-            "pause services",
-            lambda: faults.pause(stack, EDGE, what=Part.SERVICES),
-            processes=EDGE,
-        ),
-        Fault("pause hub", lambda: faults.pause(stack, CLOUD, what=Part.HUB), processes=CLOUD),
-        Fault("fill disk", lambda: faults.fill_disk(stack, EDGE)),
-        stepped(1),
-        stepped(-1),
-    ]
+
+def _stepped(name: str, seconds: int) -> Fault:
+    return Fault(name, lambda stack: faults.clock(stack, EDGE, step_seconds=seconds))
+
+
+def _paused(name: str, where: str, part: Part) -> Fault:
+    return Fault(name, lambda stack: faults.pause(stack, where, what=part), processes=where)
+
+
+_KINDS = (
+    Fault("link cut", lambda stack: faults.cut(stack, EDGE), 15.0),
+    Fault("link cut briefly", lambda stack: faults.cut(stack, EDGE), 3.0),
+    *map(_halfopen, Direction),
+    Fault("link lossy", lambda stack: faults.lossy(stack, EDGE, percent=30)),
+    Fault(
+        "link slow",
+        lambda stack: faults.slow(stack, EDGE, delay_seconds=0.3, bytes_per_second=65536),
+    ),
+    _killed("cloud broker killed", CLOUD, Part.BROKER),
+    _killed("Redis killed", CLOUD, Part.REDIS),
+    Fault("Redis flushed", _flushed, 1.0),
+    _killed("hub killed", CLOUD, Part.HUB),
+    _killed("controller killed", CLOUD, Part.CONTROLLER),
+    _killed("device killed", CLOUD, Part.DEVICE),
+    _killed("API server killed", CLOUD, Part.APISERVER),
+    _paused("hub paused", CLOUD, Part.HUB),
+    _killed("edge broker killed", EDGE, Part.BROKER),
+    _killed("edge services killed", EDGE, Part.SERVICES),
+    _killed("edge services killed briefly", EDGE, Part.SERVICES, 0.5),
+    _paused("edge services paused", EDGE, Part.SERVICES),
+    _killed("containerd killed", EDGE, Part.CONTAINERD),
+    _killed("edge power cut", EDGE, Part.ALL),
+    Fault("edge disk full", lambda stack: faults.fill_disk(stack, EDGE)),
+    _stepped("edge clock an hour ahead", 3600),
+    _stepped("edge clock an hour behind", -3600),
+)
+FAULTS = {each.name: each for each in _KINDS}
+"""Every kind of fault by its name, which ``docs/guarantees.md`` uses too."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What came of a fault, or of two at once.
+
+    Attributes:
+        names: kinds of the faults.
+        seconds: from the healing until all was as it should be.
+        broken: what was not so in the end, by the promise.
+    """
+
+    names: tuple[str, ...]
+    seconds: float
+    broken: Mapping[Promise, Sequence[str]]
 
 
 @dataclass(slots=True)
 class Result:
     """What came of it."""
 
-    faults: int = 0
-    kinds: Counter[str] = field(default_factory=Counter)
-    diverged: list[str] = field(default_factory=list)
-    restarted: list[str] = field(default_factory=list)
-    slowest: float = 0.0
-    slowest_at: str = ""
-    seconds: list[float] = field(default_factory=list)
+    outcomes: list[Outcome] = field(default_factory=list)
     mended: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def kinds(self) -> Counter[str]:
+        """How often each kind of fault was made."""
+        return Counter(name for each in self.outcomes for name in each.names)
+
+    @property
+    def slowest(self) -> Outcome:
+        """The one after which it took longest."""
+        return max(self.outcomes, key=lambda each: each.seconds)
+
+    def broken(self, *promises: Promise) -> list[str]:
+        """Return what broke promises."""
+        return [
+            f"{' + '.join(each.names)}: {text}"
+            for each in self.outcomes
+            for promise in promises
+            for text in each.broken.get(promise, ())
+        ]
 
 
 class Chaos:
@@ -338,6 +373,7 @@ class Chaos:
         self._chance = random.Random(seed)  # noqa: S311 - to be the same again
         self._book = stack.folder / "accepted.book"
         self._load: Process | None = None
+        self._lost: set[str] = set()
         self.arrivals = Arrivals(stack.folder / "arrived.db")
         self.writer = Writer(kube, random.Random(seed + 1))  # noqa: S311
         self.witness = Witness()
@@ -349,84 +385,101 @@ class Chaos:
         data = parts.host.seen_from_outside(parts.folder / "data")
         return State(self._kube, Edge(name=EDGE, data=data, book=self._book))
 
-    async def run(self, count: int) -> None:
-        """Make so many faults, one after the other, some with a second one beside it."""
+    @asynccontextmanager
+    async def loaded(self) -> AsyncIterator[None]:
+        """Put the system under load, and watch it meanwhile."""
         await self._set_up()
         consumer = Fabric(self._stack.amqp_url, service="chaos", exchanges=t.CLOUD_EXCHANGES)
         consumer.subscribe(_QUEUE, Consumer(self.arrivals).take)
-        kinds = all_faults(self._stack)
         async with consumer.running(), asyncio.TaskGroup() as tasks:
             writing = tasks.create_task(self.writer.run(), name="write")
             with self.witness.watching():
                 await self._start_load()
-                await self._settled("the beginning")
-                while self.result.faults < count:
-                    await self._break(kinds)
+                await self._settled()
+                yield
             writing.cancel()
 
-    def findings(self) -> Findings:
-        """Return what is wrong with the events."""
-        return compare_events(accepted_events(self._book), self.arrivals.numbers())
+    async def run(self, count: int) -> None:
+        """Make so many faults, one after the other, some with a second one beside it."""
+        kinds = list(FAULTS.values())
+        while self.result.kinds.total() < count:
+            first, second = self._chance.choice(kinds), self._chance.choice(kinds)
+            is_pair = (
+                self._chance.random() < 0.3
+                and second.name != first.name
+                and not (first.processes and first.processes == second.processes)
+            )
+            await self.make(first, second) if is_pair else await self.make(first)
 
-    async def _break(self, kinds: list[Fault]) -> None:
-        first = self._chance.choice(kinds)
-        chosen = [first]
-        second = self._chance.choice(kinds)
-        if (
-            self._chance.random() < 0.3
-            and second.name != first.name
-            and not (first.processes and first.processes == second.processes)
-        ):
-            chosen.append(second)
-        before = _running()
-        name = " + ".join(each.name for each in chosen)
+    async def run_each(self) -> None:
+        """Make every kind of fault once, in any order."""
+        for name in self._chance.sample(sorted(FAULTS), len(FAULTS)):
+            await self.make(FAULTS[name])
+
+    async def make(self, *chosen: Fault) -> None:
+        """Make faults, heal them, wait until all is as it should be, and take note of the rest."""
+        before, known = _running(), self._wrong_events()
+        doubles = len(self.witness.doubles)
         async with AsyncExitStack() as made, self.writer.writing():
             for each in chosen:
-                await made.enter_async_context(each.make())
+                await made.enter_async_context(each.make(self._stack))
                 await asyncio.sleep(self._chance.uniform(0.2, each.most_seconds) * self._pace)
             await made.aclose()
             await self._mend()
             healed = time.monotonic()
-        for each in chosen:
-            self.result.faults += 1
-            self.result.kinds[each.name] += 1
-        await self._settled(name, healed)
+        broken = await self._settled(healed)
+        seconds = time.monotonic() - healed
+        events = [each for each in self._wrong_events() if each not in known]
+        pods = [f"runs twice: {each}" for each in self.witness.doubles[doubles:]]
         if not any(each.restarts for each in chosen):
             after = _running()
-            self.result.restarted += [
-                f"{name}: {mark}" for mark, run in before.items() if after.get(mark, run) != run
+            pods += [
+                f"{mark} ran anew" for mark, run in before.items() if after.get(mark, run) != run
             ]
+        if events:
+            broken[Promise.EVENTS] = [*broken.get(Promise.EVENTS, ()), *events]
+        if pods:
+            broken[Promise.PODS] = pods
+        names = tuple(each.name for each in chosen)
+        self.result.outcomes.append(Outcome(names=names, seconds=seconds, broken=broken))
+        say(f"{self.result.kinds.total():4} {' + '.join(names)}: {seconds:.1f} s")
+        for promise, texts in broken.items():
+            for text in texts[:10]:
+                say(f"     BROKEN {promise}: {text[:300]}")
 
-    async def _settled(self, name: str, healed: float | None = None) -> None:
-        """Wait until everything is as it should be, and say how long it took."""
+    def _wrong_events(self) -> list[str]:
+        """Return events that had their effect twice or too late."""
+        found = compare_events(accepted_events(self._book), self.arrivals.numbers())
+        return [f"{each} twice" for each in found.twice] + [
+            f"{each} after a later one" for each in found.disordered
+        ]
+
+    async def _settled(self, healed: float | None = None) -> dict[Promise, list[str]]:
+        """Wait until everything is as it should be; return what is not after a long time."""
         healed = healed or time.monotonic()
         events, readings = accepted_events(self._book), accepted_readings(self._book)
         await self.writer.stopped()
-        found: list[str] = ["nothing was looked at yet"]
+        found, missing = {Promise.OBJECTS: ["nothing was looked at yet"]}, set[str]()
         while found and time.monotonic() - healed < CONVERGES_WITHIN_SECONDS:
             with contextlib.suppress(KubeError):
                 found = await self._state.differences(
                     readings, self.writer.desired, self.writer.written
                 )
-                found += compare_events(events, self.arrivals.numbers()).lost[:5]
+                missing = set(compare_events(events, self.arrivals.numbers()).lost) - self._lost
+                if missing:
+                    found[Promise.EVENTS] = [f"{each} lost" for each in sorted(missing)]
             if found:
                 await asyncio.sleep(0.1)
-        seconds = time.monotonic() - healed
-        self.result.seconds.append(seconds)
-        if seconds > self.result.slowest and self.result.faults:
-            self.result.slowest, self.result.slowest_at = seconds, name
-        say(f"{self.result.faults:4} {name}: {seconds:.1f} s")
-        if found:
-            self.result.diverged.append(name)
-            for each in found[:10]:
-                say(f"     DIVERGED {each[:300]}")
+                await self._mend()
+        self._lost |= missing  # told once
+        return found
 
     async def _mend(self) -> None:
         """Do what a supervisor does: start again what ended by itself."""
-        for each in self._stack.status():
-            if each.pid is None:
-                self.result.mended[f"{each.where} {each.name}"] += 1
-        if any(each.pid is None for each in self._stack.status()):
+        ended = [each for each in self._stack.status() if each.pid is None]
+        for each in ended:
+            self.result.mended[f"{each.where} {each.name}"] += 1
+        if ended:
             await self._stack.up(lambda _: None)
         if self._load is None or not self._load.is_alive:
             await self._start_load()
@@ -498,8 +551,9 @@ def _began(pids: list[int]) -> Iterator[tuple[int, int]]:
         yield pid, int(fields[19])
 
 
-async def run(count: int, seed: int, *, pace: float = 1.0) -> dict[str, float | int | str]:
-    """Run it on a system of its own and return what came of it."""
+@asynccontextmanager
+async def running(seed: int, *, pace: float = 1.0) -> AsyncIterator[Chaos]:
+    """Start a system of its own, put it under load, and stop it at the end."""
     with tempfile.TemporaryDirectory(prefix="fedge-chaos-", dir="/var/tmp") as folder:
         stack = Stack(
             Path(folder),
@@ -512,34 +566,43 @@ async def run(count: int, seed: int, *, pace: float = 1.0) -> dict[str, float | 
             await stack.up(lambda _: None)
             async with KubeClient.connected(stack.kubeconfig) as kube:
                 chaos = Chaos(stack, kube, seed=seed, pace=pace)
-                await chaos.run(count)
-            if chaos.result.diverged:
+                async with chaos.loaded():
+                    yield chaos
+            if chaos.result.broken(*Promise):
                 _keep_logs(stack.folder)
         except BaseException:
             _keep_logs(stack.folder)
             raise
         finally:
             await stack.down()
-        findings, result = chaos.findings(), chaos.result
+
+
+async def run(count: int, seed: int) -> dict[str, float | int | str]:
+    """Make so many faults and return what came of it."""
+    async with running(seed) as chaos:
+        await chaos.run(count)
         arrived = sum(map(len, chaos.arrivals.numbers().values()))
-    for each in (*findings.lost, *findings.twice, *findings.disordered, *result.restarted):
+    result = chaos.result
+    for each in result.broken(*Promise):
         say(f"WRONG {each}")
     for name, times in sorted(result.kinds.items()):
         say(f"  {times:3} times {name}")
+    events = result.broken(Promise.EVENTS)
     return {
-        "faults": result.faults,
-        "diverged": len(result.diverged),
-        "events_lost": len(findings.lost),
-        "events_twice": len(findings.twice),
-        "events_disordered": len(findings.disordered),
+        "faults": result.kinds.total(),
+        "diverged": len(result.broken(Promise.OBJECTS, Promise.REPORTS)),
+        "events_lost": sum(each.endswith(" lost") for each in events),
+        "events_twice": sum(each.endswith(" twice") for each in events),
+        "events_disordered": sum(each.endswith(" after a later one") for each in events),
         "events": arrived,
         "repeats_recognised": chaos.arrivals.repeats,
         "changes": chaos.writer.count,
-        "pods_restarted": len(result.restarted),
+        "pods_restarted": sum(each.endswith(" ran anew") for each in result.broken(Promise.PODS)),
         "pods_doubled": len(chaos.witness.doubles),
-        "slowest_convergence_s": round(result.slowest, 1),
-        "slowest_fault": result.slowest_at,
-        "mended_by_supervisor": sum(result.mended.values()),
+        "slowest_convergence_s": round(result.slowest.seconds, 1),
+        "slowest_fault": " + ".join(result.slowest.names),
+        "median_convergence_s": round(median(each.seconds for each in result.outcomes), 1),
+        "mended_by_supervisor": result.mended.total(),
         "seed": seed,
     }
 

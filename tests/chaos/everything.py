@@ -399,9 +399,14 @@ class Chaos:
                 yield
             writing.cancel()
 
-    async def run(self, count: int) -> None:
-        """Make so many faults, one after the other, some with a second one beside it."""
-        kinds = list(FAULTS.values())
+    async def run(self, count: int, names: Sequence[str] = tuple(FAULTS)) -> None:
+        """Make so many faults, one after the other, some with a second one beside it.
+
+        Args:
+            count: how many.
+            names: of the kinds to choose from.
+        """
+        kinds = [FAULTS[name] for name in names]
         while self.result.kinds.total() < count:
             first, second = self._chance.choice(kinds), self._chance.choice(kinds)
             is_pair = (
@@ -577,10 +582,10 @@ async def running(seed: int, *, pace: float = 1.0) -> AsyncIterator[Chaos]:
             await stack.down()
 
 
-async def run(count: int, seed: int) -> dict[str, float | int | str]:
-    """Make so many faults and return what came of it."""
+async def run(count: int, seed: int, names: Sequence[str]) -> dict[str, float | int | str]:
+    """Make so many faults of some kinds and return what came of it."""
     async with running(seed) as chaos:
-        await chaos.run(count)
+        await chaos.run(count, names)
         arrived = sum(map(len, chaos.arrivals.numbers().values()))
     result = chaos.result
     for each in result.broken(*Promise):
@@ -607,13 +612,15 @@ async def run(count: int, seed: int) -> dict[str, float | int | str]:
     }
 
 
-async def _until_asked_to_end(count: int, seed: int) -> dict[str, float | int | str]:
+async def _until_asked_to_end(
+    count: int, seed: int, names: Sequence[str]
+) -> dict[str, float | int | str]:
     """Run it; stop everything that was started when this process is told to end."""
     task = asyncio.current_task()
     assert task is not None
     for each in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(each, task.cancel)
-    return await run(count, seed)
+    return await run(count, seed, names)
 
 
 def _be_quiet() -> None:
@@ -641,9 +648,10 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Break everything at random.")
     parser.add_argument("--faults", type=int, default=200)
     parser.add_argument("--seed", type=int, default=int(time.time()))
+    parser.add_argument("--only", nargs="+", choices=FAULTS, default=tuple(FAULTS))
     arguments = parser.parse_args()
     _be_quiet()
     say(f"seed {arguments.seed}")
-    outcome = asyncio.run(_until_asked_to_end(arguments.faults, arguments.seed))
+    outcome = asyncio.run(_until_asked_to_end(arguments.faults, arguments.seed, arguments.only))
     say(json.dumps(outcome))
     raise SystemExit(0 if is_good(outcome) else 1)

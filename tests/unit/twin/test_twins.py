@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fedge_fabric import UnavailableError
 from fedge_objects import Change, NodeName, ObjectKey, Version
 from fedge_twin.device import DEVICE_MODELS, DEVICES
 from fedge_twin.payloads import Message
@@ -96,9 +97,14 @@ class Edge:
 
 
 @pytest.fixture
-async def edge(tmp_path: Path) -> AsyncIterator[Edge]:
+async def store(tmp_path: Path) -> AsyncIterator[TwinStore]:
     async with TwinStore.opened(tmp_path / "twin.db") as store:
-        yield Edge(store)
+        yield store
+
+
+@pytest.fixture
+def edge(store: TwinStore) -> Edge:
+    return Edge(store)
 
 
 def model(**rules: dict[str, Any]) -> Change:
@@ -225,6 +231,24 @@ async def test_one_word_that_breaks_does_not_take_the_others_along(
     assert await edge.shown() == {"temp": ("20", None), "a": (None, "1"), "b": (None, "1")}
     codes = [answer.get("code") for answer in edge.out.on("update/result")]
     assert codes == [None, 500, None]
+
+
+async def test_word_that_has_no_room_is_not_answered_and_taken_when_there_is(
+    edge: Edge, store: TwinStore
+) -> None:
+    await edge.declare(temp="20")
+    edge.out.messages.clear()
+    large = "x" * 60_000
+    connection = store._connection
+    [[pages]] = await connection.execute_fetchall("PRAGMA page_count")
+    await connection.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(UnavailableError, match="full"):
+        await edge.report(temp=large)
+    assert edge.out.messages == []
+    assert await edge.shown() == {"temp": ("20", None)}
+    await connection.execute(f"PRAGMA max_page_count = {pages * 100}")
+    await edge.report(temp=large)
+    assert await edge.shown() == {"temp": ("20", large)}
 
 
 async def test_reconciling_drops_what_was_taken_away_meanwhile_and_survives_a_restart(

@@ -1,8 +1,10 @@
 """A disk of an edge's own: a file on the machine's disk, with a file system of a size that is told.
 
 It can be filled without filling the machine's, and unlike memory it survives a power cut. It is
-mounted inside the host only, by a loop device that goes with the host's mounts. What the edge keeps
-(its stores and its broker's messages) lies on it; containers and their images do not.
+mounted inside the host only, by a loop device that goes with the host's mounts. What the edge's
+services keep lies on one; its broker's messages lie on another, all of whose blocks are taken when
+it is made, so that nobody else can leave the broker without room: RabbitMQ does not survive that.
+Containers and their images lie on neither.
 """
 
 import asyncio
@@ -26,21 +28,33 @@ _BLOCK_DEVICES = Path("/sys/block")
 
 
 class Disk:
-    """The disk of one edge."""
+    """A disk of one edge."""
 
-    def __init__(self, *, host: EdgeHost, size_bytes: int, folders: Sequence[Path]) -> None:
+    def __init__(
+        self,
+        *,
+        host: EdgeHost,
+        name: str,
+        size_bytes: int,
+        folders: Sequence[Path],
+        is_reserved: bool = False,
+    ) -> None:
         """Describe a disk.
 
         Args:
             host: whose it is.
+            name: of its file and of its folder in the edge's.
             size_bytes: of the file system, when it is made; later ones are as they were made.
             folders: which folders of the edge lie on it.
+            is_reserved: whether its blocks are taken from the machine's disk when it is made, and
+                not when they are written.
         """
         self._host = host
         self._size_bytes = size_bytes
         self._folders = tuple(folders)
-        self._image = host.folder / "disk.img"
-        self._mounted = host.folder / "disk"
+        self._is_reserved = is_reserved
+        self._image = host.folder / f"{name}.img"
+        self._mounted = host.folder / name
 
     async def attach(self) -> None:
         """Mount it in its host, which is on; make it first if it was never made.
@@ -110,6 +124,9 @@ class Disk:
             file.truncate(self._size_bytes)
         # nothing kept back for root: who writes there is root
         await run(["mkfs.ext4", "-q", "-F", "-m", "0", str(new)])
+        if self._is_reserved:
+            with new.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, self._size_bytes)
         new.replace(self._image)
 
     async def _until_let_go(self) -> None:

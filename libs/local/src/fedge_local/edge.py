@@ -51,7 +51,8 @@ class Edge:
             link: its user at the cloud's broker.
             cloud: the cloud's broker as ``host:port``.
             settings: more settings for its services.
-            disk_bytes: size of a disk of its own; 0: its data lies on the machine's.
+            disk_bytes: size of a disk of its own, and of another for its broker; 0: its data lies
+                on the machine's.
             fake_clock: whether the clock of its services can be set.
         """
         self.name = name
@@ -63,9 +64,18 @@ class Edge:
             index=index,
             cgroup_parent=f"/fedge-{subnet.tag}/{name}",
         )
-        self.disk = (
-            Disk(host=self.host, size_bytes=disk_bytes, folders=self._kept) if disk_bytes else None
-        )
+        self.disk = self.broker_disk = None
+        if disk_bytes:
+            self.disk = Disk(
+                host=self.host, name="disk", size_bytes=disk_bytes, folders=[folder / "data"]
+            )
+            self.broker_disk = Disk(
+                host=self.host,
+                name="broker-disk",
+                size_bytes=disk_bytes,
+                folders=[folder / "rabbitmq" / "mnesia"],
+                is_reserved=True,
+            )
         self.clock = FakeClock(folder / "clock") if fake_clock else None
         self.containerd = Containerd(host=self.host, folder=folder / "containerd")
         self.rabbitmq = RabbitMQ(
@@ -103,11 +113,6 @@ class Edge:
         )
 
     @property
-    def _kept(self) -> tuple[Path, ...]:
-        """The folders of what it must not lose: its stores and its broker's messages."""
-        return (self.folder / "data", self.folder / "rabbitmq" / "mnesia")
-
-    @property
     def servers(self) -> tuple[Server, ...]:
         """All its processes, containers apart."""
         return (self.rabbitmq, self.containerd, self.services)
@@ -129,13 +134,14 @@ class Edge:
 
         Args:
             line_up: whether the line to the cloud works from the start.
-            disk_full: whether its own disk stays as full as it was made.
+            disk_full: whether the disk of its services stays as full as it was made.
         """
         await self.host.boot(line_up=line_up)
         for folder in ("data", "pod-logs"):
             (self.folder / folder).mkdir(exist_ok=True)
-        if self.disk is not None:
+        if self.disk is not None and self.broker_disk is not None:
             await self.disk.attach()
+            await self.broker_disk.attach()
             if not disk_full:
                 self.disk.empty()
         if self.clock is not None:

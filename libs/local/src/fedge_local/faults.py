@@ -258,7 +258,9 @@ async def pause(stack: Stack, node: str, *, what: Part = Part.SERVICES) -> Async
 
 @asynccontextmanager
 async def fill_disk(stack: Stack, node: str) -> AsyncIterator[None]:
-    """Fill the disk of an edge to its last block; what others free meanwhile is free.
+    """Fill the disk of an edge's services to its last block; what others free meanwhile is free.
+
+    Its broker has a disk of its own, with room that is taken in advance.
 
     Raises:
         FaultError: the edge has no disk of its own, or is switched off.

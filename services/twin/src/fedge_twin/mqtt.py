@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 import aiomqtt
 import structlog
 
+from fedge_fabric import UnavailableError
 from fedge_objects import NodeName
 from fedge_service import backoff
 from fedge_twin.payloads import Message
@@ -106,7 +107,15 @@ class MqttLink:
             batch = [first]
             while len(messages) and len(batch) < TAKEN_AT_ONCE:
                 batch.append(await anext(messages))
-            await twins.hear([Word(str(each.topic), _bytes(each.payload)) for each in batch])
+            words = [Word(str(each.topic), _bytes(each.payload)) for each in batch]
+            async for _ in backoff(first_seconds=0.2, most_seconds=2):
+                try:
+                    await twins.hear(words)
+                except UnavailableError as exc:
+                    # they stay with the broker, in order, until there is room
+                    log.warning("words_wait", words=len(words), reason=str(exc))
+                else:
+                    break
             for each in batch:
                 client._client.ack(each.mid, each.qos)  # noqa: SLF001 - see above
 

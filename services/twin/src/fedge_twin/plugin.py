@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import aiosqlite
 import structlog
 
+from fedge_fabric import UnavailableError
 from fedge_fabric.effects import Effects
 from fedge_objects import Change, NodeName, ObjectKey
-from fedge_service import Ready, ServicePlugin
+from fedge_service import Ready, ServicePlugin, backoff
 from fedge_store import ObjectReader
 from fedge_twin.device import DEVICE_MODELS, DEVICES
 from fedge_twin.payloads import Message
@@ -59,7 +60,7 @@ async def run(settings: TwinSettings, ready: Ready) -> None:
 
         outlets = _Outlets()
         twins = Twins(node=node, store=store, outlets=outlets, given=given, clock=_now)
-        await twins.reconcile()
+        await _reconcile(twins)
 
         # the twins are known; only now what takes long to load
         from fedge_fabric import topology  # noqa: PLC0415
@@ -81,19 +82,30 @@ async def run(settings: TwinSettings, ready: Ready) -> None:
             async with fabric.running(), asyncio.TaskGroup() as telling:
                 telling.create_task(reporting.run(fabric, twins), name="reporting")
                 telling.create_task(effects.run(fabric), name="effects")
-                telling.create_task(_reconcile(twins, reconnected), name="reconciling")
+                telling.create_task(_stay_reconciled(twins, reconnected), name="reconciling")
                 await link.connected.wait()
                 ready()
 
 
-async def _reconcile(twins: Twins, reconnected: asyncio.Event) -> None:
+async def _reconcile(twins: Twins) -> None:
+    """Look at what the node was given, as soon as that can be stored."""
+    async for _ in backoff(first_seconds=0.2, most_seconds=2):
+        try:
+            await twins.reconcile()
+        except UnavailableError as exc:
+            log.warning("reconciling_again", reason=str(exc))
+        else:
+            return
+
+
+async def _stay_reconciled(twins: Twins, reconnected: asyncio.Event) -> None:
     """Look again at what the node was given, and tell the cloud of every device.
 
     First when the queue is there, so that no change can pass unseen between the first look and the
     first message; then whenever the broker comes back, which may have lost what it held.
     """
     while True:
-        await twins.reconcile()
+        await _reconcile(twins)
         await reconnected.wait()
         reconnected.clear()
 

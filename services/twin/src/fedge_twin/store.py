@@ -6,6 +6,7 @@ which spares the flash a second write per report.
 """
 
 import asyncio
+import sqlite3
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,6 +16,7 @@ from typing import Any, Final, Self
 import aiosqlite
 import msgspec
 
+from fedge_fabric import UnavailableError
 from fedge_objects import ObjectKey, Version
 from fedge_twin.device import DEVICE_MODELS, DEVICES, Device, Property, Side
 
@@ -97,20 +99,34 @@ class TwinStore:
 
     @asynccontextmanager
     async def changing(self) -> AsyncIterator[None]:
-        """Commit what is put and removed inside, or take all of it back; one at a time."""
+        """Commit what is put and removed inside, or take all of it back; one at a time.
+
+        Raises:
+            UnavailableError: the file takes nothing now, e.g. because the disk is full.
+        """
         async with self._changing:
-            await self._connection.execute("BEGIN IMMEDIATE")
             try:
+                await self._connection.execute("BEGIN IMMEDIATE")
                 yield
                 await self._connection.commit()
+            except sqlite3.OperationalError as exc:
+                await asyncio.shield(self._connection.rollback())
+                raise UnavailableError(f"the twins cannot be stored now: {exc}") from exc
             except BaseException:
                 await asyncio.shield(self._connection.rollback())
                 raise
 
     async def read(self, key: ObjectKey) -> Device | None:
-        """Return a device as it was last committed; None if it is not of this node."""
+        """Return a device as it was last committed; None if it is not of this node.
+
+        Raises:
+            UnavailableError: the file cannot be read now.
+        """
         async with self._changing:
-            return await self.get(key)
+            try:
+                return await self.get(key)
+            except sqlite3.OperationalError as exc:
+                raise UnavailableError(f"the twins cannot be read now: {exc}") from exc
 
     async def get(self, key: ObjectKey) -> Device | None:
         """Return a device, for use inside ``changing``; None if it is not of this node."""

@@ -1,7 +1,7 @@
 """A wall clock of an edge's services that can be set, by libfaketime in their process.
 
 Only ``CLOCK_REALTIME`` is another; the monotonic clock, by which they wait, is the machine's. The
-library reads the difference from a file whenever it is asked for the time, some microseconds each.
+library reads the difference from a file, at most once a second: so late a new one may be noticed.
 Under it ``time.sleep`` fails (EINVAL): libfaketime 0.9.10 does not know the clock that Python 3.11
 sleeps by. asyncio, locks and SQLite are not concerned.
 Source: https://github.com/wolfcw/libfaketime, README.
@@ -47,7 +47,8 @@ class FakeClock:
         return {
             "LD_PRELOAD": str(_library()),
             "FAKETIME_TIMESTAMP_FILE": str(self._file),
-            "FAKETIME_NO_CACHE": "1",
+            # seconds: reading the file for each of thousands of questions a second is a load itself
+            "FAKETIME_CACHE_DURATION": "1",
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
             # files' times are the machine's
             "NO_FAKE_STAT": "1",

@@ -139,6 +139,21 @@ async def test_target_that_is_not_there_resets() -> None:
         writer.close()
 
 
+async def test_line_that_is_cut_and_mended_listens_where_it_did() -> None:
+    async with server() as (port, accepted):
+        async with LineProxy(listen="127.0.0.1", target=("127.0.0.1", port)) as first:
+            given = first.port
+        line = LineProxy(listen="127.0.0.1", target=("127.0.0.1", port), port=given)
+        for _ in range(2):
+            async with line:
+                reader, writer = await asyncio.open_connection("127.0.0.1", given)
+                (await accepted.get())[1].write(b"x")
+                assert await reader.readexactly(1) == b"x"
+            with pytest.raises(ConnectionRefusedError):
+                await asyncio.open_connection("127.0.0.1", given)
+            writer.close()
+
+
 async def ended(reader: asyncio.StreamReader) -> bool:
     try:
         return await reader.read(1) == b""

@@ -33,16 +33,19 @@ class LineProxy:
         target: tuple[str, int],
         delay_seconds: float = 0.0,
         bytes_per_second: float | None = None,
+        port: int = 0,
     ) -> None:
         """Describe a line.
 
         Args:
-            listen: the address to listen at; the port is chosen by the kernel.
+            listen: the address to listen at.
             target: where connections go.
             delay_seconds: how long a byte travels, in each direction.
             bytes_per_second: how many bytes the line takes, in each direction; None: any number.
+            port: where to listen; 0: the kernel chooses. One that is given is the same again when
+                the context is entered anew, as after a cut.
         """
-        self._listen = listen
+        self._listen = (listen, port)
         self._target = target
         self._delay_seconds = delay_seconds
         self._up = _Rate(bytes_per_second)
@@ -65,7 +68,7 @@ class LineProxy:
         return port
 
     async def __aenter__(self) -> Self:
-        listener = socket.create_server((self._listen, 0))
+        listener = socket.create_server(self._listen)
         # what it accepts inherits this, and the sender notices a full line soon
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SOCKET_BYTES)
         self._server = await asyncio.start_server(

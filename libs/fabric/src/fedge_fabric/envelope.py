@@ -6,7 +6,7 @@ the id is the AMQP message id as well. The body is JSON, compressed with zstd ab
 The W3C trace context (https://www.w3.org/TR/trace-context/) is the header ``traceparent``.
 """
 
-import uuid
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -23,16 +23,25 @@ COMPRESS_ABOVE_BYTES = 16 * 1024
 MAX_BODY_BYTES = 8 * 1024 * 1024
 """More than any object an API server takes (3 MiB), so that a broken sender cannot fill memory."""
 
-_PREFIX = "cloudEvents_"
-_VERSION = "fedgeversion"
-_STREAM = "fedgestream"
-_SEQUENCE = "sequence"
+_SPECVERSION = "cloudEvents_specversion"
+_ID = "cloudEvents_id"
+_TYPE = "cloudEvents_type"
+_SOURCE = "cloudEvents_source"
+_TIME = "cloudEvents_time"
+_SUBJECT = "cloudEvents_subject"
+_VERSION = "cloudEvents_fedgeversion"
+_STREAM = "cloudEvents_fedgestream"
+_SEQUENCE = "cloudEvents_sequence"
+_TRACEPARENT = "traceparent"
 _MAX_DIGITS = 18
-_REQUIRED = ("id", "type", "source", "time")
+_REQUIRED = (_ID, _TYPE, _SOURCE, _TIME)
+
+_encode = msgspec.json.Encoder().encode
+_decode_json = msgspec.json.Decoder().decode
 
 
 def _new_id() -> str:
-    return str(uuid.uuid4())
+    return os.urandom(16).hex()
 
 
 def _now() -> datetime:
@@ -71,26 +80,26 @@ class Envelope:
     def headers(self) -> dict[str, str]:
         """Return the AMQP headers."""
         headers = {
-            _PREFIX + "specversion": "1.0",
-            _PREFIX + "id": self.id,
-            _PREFIX + "type": self.type,
-            _PREFIX + "source": self.source,
-            _PREFIX + "time": self.time.isoformat(),
+            _SPECVERSION: "1.0",
+            _ID: self.id,
+            _TYPE: self.type,
+            _SOURCE: self.source,
+            _TIME: self.time.isoformat(),
         }
         if self.subject:
-            headers[_PREFIX + "subject"] = self.subject
+            headers[_SUBJECT] = self.subject
         if self.version is not None:
-            headers[_PREFIX + _VERSION] = str(self.version)
+            headers[_VERSION] = str(self.version)
         if self.sequence is not None:
-            headers[_PREFIX + _STREAM] = self.stream
-            headers[_PREFIX + _SEQUENCE] = str(self.sequence)
+            headers[_STREAM] = self.stream
+            headers[_SEQUENCE] = str(self.sequence)
         if self.traceparent:
-            headers["traceparent"] = self.traceparent
+            headers[_TRACEPARENT] = self.traceparent
         return headers
 
     def body(self) -> tuple[bytes, str | None]:
         """Return the body and its content encoding (``zstd`` or None)."""
-        body = msgspec.json.encode(self.data)
+        body = _encode(self.data)
         if len(body) <= COMPRESS_ABOVE_BYTES:
             return body, None
         import zstandard  # noqa: PLC0415 - most messages are small
@@ -107,35 +116,31 @@ class Envelope:
             MalformedError: a required attribute is missing or wrong, the body is too large, not
                 JSON, or of an unknown encoding.
         """
-        values = {
-            name.removeprefix(_PREFIX): value
-            for name, value in headers.items()
-            if name.startswith(_PREFIX) and isinstance(value, str)
-        }
-        missing = [name for name in _REQUIRED if not values.get(name)]
-        if missing:
-            raise MalformedError(f"no CloudEvent: header {_PREFIX}{missing[0]} is missing")
-        if values.get("specversion") != "1.0":
-            raise MalformedError(f"CloudEvents version {values.get('specversion')!r} is not 1.0")
+        texts = {name: value for name, value in headers.items() if isinstance(value, str)}
+        get = texts.get
+        for name in _REQUIRED:
+            if not get(name):
+                raise MalformedError(f"no CloudEvent: header {name} is missing")
+        if get(_SPECVERSION) != "1.0":
+            raise MalformedError(f"CloudEvents version {get(_SPECVERSION)!r} is not 1.0")
         try:
-            time = datetime.fromisoformat(values["time"])
-            version = Version.parse(values[_VERSION]) if _VERSION in values else None
-            sequence = _whole_number(values[_SEQUENCE]) if _STREAM in values else None
+            time = datetime.fromisoformat(texts[_TIME])
+            version = Version.parse(texts[_VERSION]) if _VERSION in texts else None
+            sequence = _whole_number(texts[_SEQUENCE]) if _STREAM in texts else None
         except ValueError as exc:
             raise MalformedError(str(exc)) from exc
         except KeyError as exc:
-            raise MalformedError(f"an event of a stream without {_PREFIX}{_SEQUENCE}") from exc
-        traceparent = headers.get("traceparent")
+            raise MalformedError(f"an event of a stream without {_SEQUENCE}") from exc
         return cls(
-            type=values["type"],
-            source=values["source"],
-            subject=values.get("subject", ""),
+            type=texts[_TYPE],
+            source=texts[_SOURCE],
+            subject=get(_SUBJECT, ""),
             data=_decode(body, content_encoding),
             version=version,
-            traceparent=traceparent if isinstance(traceparent, str) else "",
-            stream=values.get(_STREAM, ""),
+            traceparent=get(_TRACEPARENT, ""),
+            stream=get(_STREAM, ""),
             sequence=sequence,
-            id=values["id"],
+            id=texts[_ID],
             time=time,
         )
 
@@ -154,7 +159,7 @@ def _decode(body: bytes, content_encoding: str | None) -> Any:
     if len(body) > MAX_BODY_BYTES:
         raise MalformedError(f"body of {len(body)} bytes is over the limit of {MAX_BODY_BYTES}")
     try:
-        return msgspec.json.decode(body)
+        return _decode_json(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise MalformedError(f"body is not JSON: {exc}") from exc
 

@@ -16,14 +16,20 @@ from typing import TYPE_CHECKING, Any, cast
 
 import aio_pika
 import structlog
-from aio_pika.abc import AbstractExchange, AbstractIncomingMessage, AbstractRobustConnection
-from aio_pika.exceptions import AMQPError, ChannelNotFoundEntity, DeliveryError
+from aio_pika.abc import AbstractIncomingMessage, AbstractRobustConnection
+from aio_pika.exceptions import (
+    AMQPError,
+    ChannelInvalidStateError,
+    ChannelNotFoundEntity,
+    DeliveryError,
+)
 from faststream import AckPolicy
 from faststream.rabbit import Channel, RabbitBroker, RabbitExchange, RabbitMessage, RabbitQueue
 from faststream.rabbit.schemas import ExchangeType
 from yarl import URL
 
 from fedge_fabric import topology
+from fedge_fabric.channels import Acknowledging, Publishing
 from fedge_fabric.envelope import CONTENT_TYPE, Envelope
 from fedge_fabric.errors import (
     FabricError,
@@ -32,14 +38,16 @@ from fedge_fabric.errors import (
     UnavailableError,
     UnroutableError,
 )
+from fedge_fabric.lanes import Lanes
 from fedge_fabric.topology import Queue
 from fedge_service import backoff
 
 if TYPE_CHECKING:
+    import aiormq
+    from aio_pika import IncomingMessage
     from faststream.rabbit.schemas.queue import ClassicQueueArgs
 
 log = structlog.stdlib.get_logger("fedge.fabric")
-
 _PUBLISH_TIMEOUT_SECONDS = 30.0
 _CONNECT_TIMEOUT_SECONDS = 10.0
 _RECONNECT_SECONDS = 1.0
@@ -90,27 +98,6 @@ class _Taken:
     channel: Channel
 
 
-class _Lanes:
-    """Lets those of one key go one after the other, in the order in which they asked."""
-
-    def __init__(self) -> None:
-        self._locks: dict[tuple[str, str], tuple[asyncio.Lock, int]] = {}
-
-    @asynccontextmanager
-    async def turn(self, key: tuple[str, str]) -> AsyncIterator[None]:
-        lock, users = self._locks.get(key) or (asyncio.Lock(), 0)
-        self._locks[key] = lock, users + 1
-        try:
-            async with lock:
-                yield
-        finally:
-            _, users = self._locks[key]
-            if users == 1:
-                del self._locks[key]
-            else:
-                self._locks[key] = lock, users - 1
-
-
 class Fabric:
     """One connection to one broker.
 
@@ -134,9 +121,10 @@ class Fabric:
         self._service = service
         self._exchanges = {name: _exchange(name) for name in exchanges}
         self._taken: list[_Taken] = []
-        self._declared: dict[str, AbstractExchange] = {}
+        self._declared: dict[str, aio_pika.RobustExchange] = {}
         self._connection: AbstractRobustConnection | None = None
-        self._lanes = _Lanes()
+        self._lanes = Lanes()
+        self._publishing: Publishing | None = None
         self._broker = RabbitBroker(
             URL(url).update_query(name=f"fedge-{service}", heartbeat="10"),
             timeout=_CONNECT_TIMEOUT_SECONDS,
@@ -171,11 +159,26 @@ class Fabric:
             no_reply=True,
             decoder=_undecoded,
         )
+        acknowledging: Acknowledging | None = None
+
+        async def take(raw: "IncomingMessage") -> None:
+            nonlocal acknowledging
+            try:
+                channel = cast("aiormq.Channel", raw.channel)
+            except ChannelInvalidStateError:
+                return  # the link dropped: it comes again
+            if acknowledging is None or acknowledging.channel is not channel:
+                acknowledging = Acknowledging(channel)
+            await self._consume(queue, handler, raw, acknowledging)
 
         async def consume(message: RabbitMessage) -> None:
-            await self._consume(queue, handler, message)
+            await take(message.raw_message)
 
         subscriber(consume)
+        # FastStream connects, declares, consumes, stops and documents. What it does with each
+        # message (contexts, middlewares, parser, decoder, answer) is not used here, and costs more
+        # than reading the message does: past it, straight to the handler
+        subscriber.process_message = take  # type: ignore[method-assign,assignment]
 
     def on_reconnected(self, callback: Callable[[], None]) -> None:
         """Have ``callback`` called after the link to the broker was lost and is back."""
@@ -224,10 +227,7 @@ class Fabric:
                 content_encoding=encoding,
                 delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
                 message_id=envelope.id,
-                timestamp=envelope.time,
-                type=envelope.type,
                 expiration=expires_after,
-                app_id=f"fedge-{self._service}",
             ),
             self._exchanges[exchange],
             routing_key,
@@ -280,7 +280,16 @@ class Fabric:
                 if declared is None:
                     declared = await self._broker.declare_exchange(exchange)
                     self._declared[exchange.name] = declared
-                await declared.publish(message, routing_key, mandatory=mandatory)
+                channel = cast("aiormq.Channel", await declared.channel.get_underlay_channel())
+                if self._publishing is None or self._publishing.channel is not channel:
+                    self._publishing = Publishing(channel)
+                await self._publishing.publish(
+                    message.body,
+                    message.properties,
+                    exchange=exchange.name,
+                    routing_key=routing_key,
+                    mandatory=mandatory,
+                )
         except DeliveryError as exc:
             raise UnroutableError(
                 f"no queue takes {routing_key!r} from exchange {exchange.name!r}"
@@ -320,30 +329,43 @@ class Fabric:
         for callback in self._reconnected:
             callback()
 
-    async def _consume(self, queue: Queue, handler: Handler, message: RabbitMessage) -> None:
-        raw = message.raw_message
+    async def _consume(
+        self,
+        queue: Queue,
+        handler: Handler,
+        raw: "IncomingMessage",
+        acknowledging: Acknowledging,
+    ) -> None:
+        tag = raw.delivery_tag or 0
+        acknowledging.begin(tag)
         try:
             envelope = Envelope.read(
                 headers=raw.headers, body=raw.body, content_encoding=raw.content_encoding
             )
             delivery = Delivery(_original_key(raw), envelope)
             if queue.ordered:
-                async with self._lanes.turn((queue.name, delivery.routing_key)):
-                    if raw.channel.is_closed:
+                lane = queue.name, delivery.routing_key
+                await self._lanes.enter(lane)
+                try:
+                    if acknowledging.channel.is_closed:
                         return  # the link dropped while it waited: it comes again, in its place
                     await self._handle_in_place(queue, handler, delivery)
+                finally:
+                    self._lanes.leave(lane)
             else:
                 await handler(delivery)
         except (MalformedError, InvalidError) as exc:
-            await self._bury(queue, message, str(exc))
+            await self._bury(queue, raw, str(exc))
         except UnavailableError as exc:
-            await self._retry(queue, message, exc)
+            await self._retry(queue, raw, exc)
         except Exception as exc:
             log.exception("handler_failed", queue=queue.name, message_id=raw.message_id)
-            await self._retry(queue, message, exc)
+            await self._retry(queue, raw, exc)
         else:
             self.statistics.handled += 1
-            await message.ack()
+            await acknowledging.acknowledge(tag)
+            return
+        acknowledging.settled(tag)
 
     async def _handle_in_place(self, queue: Queue, handler: Handler, delivery: Delivery) -> None:
         """Call the handler until it takes the message or refuses it, so that none overtakes it.
@@ -352,8 +374,8 @@ class Fabric:
             InvalidError: it is refused, or there were too many attempts.
             MalformedError: it cannot be read.
         """
-        attempt = 0
-        async for _ in backoff(first_seconds=0.1, most_seconds=topology.RETRY_AFTER_SECONDS):
+        attempt, waits = 0, None
+        while True:
             try:
                 await handler(delivery)
             except (MalformedError, InvalidError):
@@ -376,12 +398,15 @@ class Fabric:
                 )
             else:
                 return
+            if waits is None:
+                waits = backoff(first_seconds=0.1, most_seconds=topology.RETRY_AFTER_SECONDS)
+                await anext(waits)  # the first is for the attempt that failed already
+            await anext(waits)
 
-    async def _retry(self, queue: Queue, message: RabbitMessage, cause: Exception) -> None:
-        raw = message.raw_message
+    async def _retry(self, queue: Queue, raw: "IncomingMessage", cause: Exception) -> None:
         attempt = _attempt(raw) + 1
         if attempt > topology.MAX_ATTEMPTS and not isinstance(cause, UnavailableError):
-            await self._bury(queue, message, f"gave up after {attempt - 1} attempts: {cause}")
+            await self._bury(queue, raw, f"gave up after {attempt - 1} attempts: {cause}")
             return
         log.warning(
             "message_retried",
@@ -392,17 +417,16 @@ class Fabric:
         )
         self.statistics.retried += 1
         if queue.exclusive:
-            await message.nack()
+            await raw.nack()
             return
         await self._pass_on(
-            message,
+            raw,
             RabbitExchange("", type=ExchangeType.DIRECT),
             queue.later,
             {_ATTEMPT: attempt, "fedge-key": _original_key(raw)},
         )
 
-    async def _bury(self, queue: Queue, message: RabbitMessage, reason: str) -> None:
-        raw = message.raw_message
+    async def _bury(self, queue: Queue, raw: "IncomingMessage", reason: str) -> None:
         log.warning(
             "message_dead_lettered",
             queue=queue.name,
@@ -412,7 +436,7 @@ class Fabric:
         )
         self.statistics.dead_lettered += 1
         await self._pass_on(
-            message,
+            raw,
             self._exchanges[topology.DEAD],
             queue.name,
             {_REASON: reason[:1024], _QUEUE: queue.name, "fedge-key": _original_key(raw)},
@@ -420,13 +444,12 @@ class Fabric:
 
     async def _pass_on(
         self,
-        message: RabbitMessage,
+        raw: "IncomingMessage",
         exchange: RabbitExchange,
         routing_key: str,
         headers: dict[str, Any],
     ) -> None:
         """Put the message elsewhere, and acknowledge it only then."""
-        raw = message.raw_message
         copy = aio_pika.Message(
             raw.body,
             headers={**raw.headers, **headers},
@@ -442,9 +465,9 @@ class Fabric:
             await self._send(copy, exchange, routing_key, mandatory=True)
         except FabricError as exc:
             log.warning("message_requeued", message_id=raw.message_id, reason=str(exc))
-            await message.nack()
+            await raw.nack()
         else:
-            await message.ack()
+            await raw.ack()
 
 
 def _exchange(name: str) -> RabbitExchange:

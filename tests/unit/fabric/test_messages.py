@@ -16,10 +16,13 @@ from fedge_fabric import (
     decode_word,
     encode_word,
     envelope_of,
+    kinds,
 )
 from fedge_fabric.envelope import COMPRESS_ABOVE_BYTES, MAX_BODY_BYTES
 from fedge_objects import Change, NodeName, ObjectKey, Version
 
+REVISIONS = st.integers(0, 10**18 - 1)
+VERSIONS = st.builds(Version, REVISIONS, REVISIONS)
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
@@ -51,7 +54,7 @@ def test_routing_key_that_is_no_address_is_refused(key: str) -> None:
         Address.parse(key)
 
 
-@given(data=json_values, version=st.none() | st.builds(Version, st.integers(0), st.integers(0)))
+@given(data=json_values, version=st.none() | VERSIONS)
 def test_envelope_is_read_as_it_was_written(data: object, version: Version | None) -> None:
     envelope = Envelope(type="t", source="/node/a/b", subject="s", data=data, version=version)
     body, encoding = envelope.body()
@@ -123,17 +126,22 @@ def test_put_and_tombstone_of_one_version_have_different_ids() -> None:
 
 
 @pytest.mark.parametrize(
-    ("subject", "version", "data", "reason"),
+    ("kind", "subject", "version", "data", "reason"),
     [
-        ("pods/d/a", None, None, "has no version"),
-        ("pods", Version(1, 1), None, "no object key"),
-        ("pods/d/a", Version(1, 1), [], "has no object"),
-        ("pods/d/a", Version(1, 1), {"metadata": 1}, "has no object"),
+        (kinds.OBJECT_GONE, "pods/d/a", None, None, "has no version"),
+        (kinds.OBJECT_GONE, "pods", Version(1, 1), None, "no object key"),
+        (kinds.OBJECT_GONE, "pods/d/../a", Version(1, 1), None, "no object key"),
+        (kinds.OBJECT_GONE, "pods/d/a", Version(1, 1), {"metadata": {}}, "is no change"),
+        (kinds.OBJECT_PUT, "pods/d/a", Version(1, 1), None, "has no object"),
+        (kinds.OBJECT_PUT, "pods/d/a", Version(1, 1), [], "has no object"),
+        (kinds.OBJECT_PUT, "pods/d/a", Version(1, 1), {"metadata": 1}, "has no object"),
+        (kinds.OBJECT_PUT, "pods/d/a", Version(1, 1), {"metadata": {"name": "b"}}, "another"),
+        (kinds.OBJECT_STORED, "pods/d/a", Version(1, 1), None, "is no change"),
     ],
 )
 def test_message_that_carries_no_change_is_refused(
-    subject: str, version: Version | None, data: object, reason: str
+    kind: str, subject: str, version: Version | None, data: object, reason: str
 ) -> None:
-    envelope = Envelope(type="t", source="s", subject=subject, version=version, data=data)
+    envelope = Envelope(type=kind, source="s", subject=subject, version=version, data=data)
     with pytest.raises(MalformedError, match=reason):
         change_of(envelope)

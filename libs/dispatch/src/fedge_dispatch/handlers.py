@@ -10,10 +10,10 @@ from fedge_dispatch.placement import Placement
 from fedge_dispatch.reports import Reports
 from fedge_dispatch.resources import Report
 from fedge_dispatch.telling import Telling
-from fedge_fabric import Address, InvalidError, MalformedError, MessageClass, kinds
+from fedge_fabric import Address, InvalidError, MalformedError, MessageClass, fields, kinds
 from fedge_fabric import topology as t
 from fedge_fabric.fabric import Delivery, Fabric
-from fedge_objects import NodeName, ObjectKey
+from fedge_objects import NodeName
 
 log = structlog.stdlib.get_logger("fedge.dispatch")
 
@@ -43,10 +43,9 @@ class Handlers:
     async def on_state(self, delivery: Delivery) -> None:
         """Take a status."""
         node, envelope = Address.parse(delivery.routing_key).node, delivery.envelope
-        data = _dict(envelope.data)
         match envelope.type:
             case kinds.STATUS_REPORTED:
-                report, observed = _report(node, envelope.subject, data)
+                report, observed = _report(node, envelope.subject, envelope.data)
                 await self._reports.status(report, observed)
             case other:
                 raise InvalidError(f"message type {other!r} is no report")
@@ -55,31 +54,39 @@ class Handlers:
         """Tell again what a node, or every node, should have."""
         if delivery.envelope.type != kinds.RESYNC_ASKED:
             return
-        node = _dict(delivery.envelope.data).get("node")
+        node = fields.text(delivery.envelope.data, "node", default="", most=253)
         for each in [NodeName(node)] if node else sorted(self._placement.nodes()):
             self._telling.tell(self._placement.everything(each))
             log.info("node_told_again", node=each)
 
 
-def _dict(data: Any) -> dict[str, Any]:
-    if not isinstance(data, dict):
-        raise MalformedError(f"expected an object in the message, found {type(data).__name__}")
-    return data
-
-
-def _report(node: NodeName, subject: str, data: dict[str, Any]) -> tuple[Report, tuple[int, int]]:
-    try:
-        incarnation, sequence = data["observed"]
-        return (
-            Report(
-                node=node,
-                key=ObjectKey.parse(subject),
-                uid=str(data.get("uid") or ""),
-                status=_dict(data["status"]),
-                labels=_dict(data.get("labels") or {}),
-                finished=bool(data.get("finished")),
-            ),
-            (int(incarnation), int(sequence)),
+def _report(node: NodeName, subject: str, data: Any) -> tuple[Report, tuple[int, int]]:
+    observed = fields.array(data, "observed")
+    if len(observed) != 2 or not all(map(_is_count, observed)):  # noqa: PLR2004 - two numbers
+        raise MalformedError(
+            f"report about {subject!r}: 'observed' is {fields.shown(observed)}: expected"
+            " [incarnation, sequence]"
         )
-    except (KeyError, TypeError, ValueError) as exc:
-        raise MalformedError(f"report about {subject!r} is wrong: {exc!r}") from exc
+    labels = _texts(data.get("labels") or {}, "labels")
+    return (
+        Report(
+            node=node,
+            key=fields.key_in(subject),
+            uid=fields.text(data, "uid", default=""),
+            status=fields.part(data, "status"),
+            labels=labels,
+            finished=fields.flag(data, "finished", default=False),
+        ),
+        (observed[0], observed[1]),
+    )
+
+
+def _texts(data: object, name: str) -> dict[str, str]:
+    texts = fields.mapping(data)
+    if not all(isinstance(each, str) for each in texts.values()):
+        raise MalformedError(f"{name!r} of the message has values that are no texts")
+    return texts
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= fields.MAX_WHOLE

@@ -159,7 +159,7 @@ class Placement:
                 keys[key.resource].add(key)
                 version = Version(known.revision, known.revision)
                 yield self._decide(node, key, version, known.object)
-        for key, need in self._needs[node].items():
+        for key, need in self._needs.get(node, {}).items():
             if known := self._objects.get(key):
                 keys[key.resource].add(key)
                 yield self._decide(node, key, Version(need.decided, known.revision), known.object)

@@ -2,10 +2,14 @@
 
 Words are joined by dots, and Kubernetes names may hold dots themselves, so each word is encoded:
 ``.`` becomes ``_`` (which no Kubernetes name has) and whatever else could mean something to AMQP's
-or MQTT's patterns becomes ``%XX``. The encoding is one to one.
+or MQTT's patterns becomes ``%XX``. The encoding is one to one. AMQP's keys have at most 255 bytes,
+and Kubernetes' names may be longer together: of a longer key the end is a hash, the same for the
+same words, and whom it is about is said by the message's subject.
 """
 
+import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self
@@ -14,6 +18,7 @@ from urllib.parse import unquote
 from fedge_fabric.errors import MalformedError
 from fedge_objects import NodeName, ObjectKey
 
+MAX_KEY_BYTES = 255
 _PLAIN = re.compile(r"[A-Za-z0-9:-]")
 
 
@@ -49,6 +54,20 @@ def decode_word(word: str) -> str:
     return "" if word == "-" else unquote(word.replace("_", "."))
 
 
+def routing_key_of(words: Sequence[str], *, kept: int) -> str:
+    """Return the routing key of encoded words; one that is too long ends in a hash.
+
+    Args:
+        words: encoded.
+        kept: how many words are kept as they are, for bindings to match.
+    """
+    key = ".".join(words)
+    if len(key) <= MAX_KEY_BYTES:
+        return key
+    digest = hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
+    return ".".join((*words[:kept], digest))
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
     """Where a message goes: to or from one node, in one class.
@@ -65,9 +84,8 @@ class Address:
 
     def __str__(self) -> str:
         """Return the routing key."""
-        return ".".join(
-            ("node", encode_word(self.node), self.message_class, *map(encode_word, self.words))
-        )
+        words = ("node", encode_word(self.node), self.message_class, *map(encode_word, self.words))
+        return routing_key_of(words, kept=4)
 
     @classmethod
     def parse(cls, routing_key: str) -> Self:
@@ -77,7 +95,9 @@ class Address:
             MalformedError: it is not an address.
         """
         match routing_key.split("."):
-            case ["node", node, message_class, *words] if message_class in set(MessageClass):
+            case ["node", node, message_class, *words] if decode_word(
+                node
+            ) and message_class in set(MessageClass):
                 return cls(
                     NodeName(decode_word(node)),
                     MessageClass(message_class),

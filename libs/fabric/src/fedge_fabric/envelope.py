@@ -6,7 +6,9 @@ the id is the AMQP message id as well. The body is JSON, compressed with zstd ab
 The W3C trace context (https://www.w3.org/TR/trace-context/) is the header ``traceparent``.
 """
 
+import hashlib
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -35,6 +37,21 @@ _SEQUENCE = "cloudEvents_sequence"
 _TRACEPARENT = "traceparent"
 _MAX_DIGITS = 18
 _REQUIRED = (_ID, _TYPE, _SOURCE, _TIME)
+_MOST_BYTES = (
+    (_ID, 255),
+    (_TYPE, 255),
+    (_SOURCE, 1024),
+    (_SUBJECT, 1024),
+    (_TIME, 64),
+    (_VERSION, 64),
+    (_STREAM, 255),
+    (_SEQUENCE, 64),
+)
+"""Id and type are AMQP properties too, which have no more."""
+_MAX_DEPTH = 128
+"""Of values in values: what is read and written by recursion must not run out of stack."""
+_YEARS = range(1970, 9999)
+_TRACE_CONTEXT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 _encode = msgspec.json.Encoder().encode
 _decode_json = msgspec.json.Decoder().decode
@@ -122,9 +139,12 @@ class Envelope:
             if not get(name):
                 raise MalformedError(f"no CloudEvent: header {name} is missing")
         if get(_SPECVERSION) != "1.0":
-            raise MalformedError(f"CloudEvents version {get(_SPECVERSION)!r} is not 1.0")
+            raise MalformedError(f"CloudEvents version {get(_SPECVERSION, '')[:32]!r} is not 1.0")
+        for name, most in _MOST_BYTES:
+            if len(get(name, "").encode()) > most:
+                raise MalformedError(f"header {name} has more than {most} bytes")
         try:
-            time = datetime.fromisoformat(texts[_TIME])
+            time = _time(texts[_TIME])
             version = Version.parse(texts[_VERSION]) if _VERSION in texts else None
             sequence = _whole_number(texts[_SEQUENCE]) if _STREAM in texts else None
         except ValueError as exc:
@@ -137,12 +157,24 @@ class Envelope:
             subject=get(_SUBJECT, ""),
             data=_decode(body, content_encoding),
             version=version,
-            traceparent=get(_TRACEPARENT, ""),
+            traceparent=_trace_context(get(_TRACEPARENT, "")),
             stream=get(_STREAM, ""),
             sequence=sequence,
             id=texts[_ID],
             time=time,
         )
+
+
+def _time(text: str) -> datetime:
+    time = datetime.fromisoformat(text)
+    if time.tzinfo is None or time.year not in _YEARS:
+        raise ValueError(f"time {text[:64]!r} has no time zone, or is no time of ours")
+    return time
+
+
+def _trace_context(text: str) -> str:
+    """Return a trace context; what is none is ignored, as its specification asks."""
+    return text if _TRACE_CONTEXT.fullmatch(text) else ""
 
 
 def _whole_number(text: str) -> int:
@@ -159,9 +191,26 @@ def _decode(body: bytes, content_encoding: str | None) -> Any:
     if len(body) > MAX_BODY_BYTES:
         raise MalformedError(f"body of {len(body)} bytes is over the limit of {MAX_BODY_BYTES}")
     try:
-        return _decode_json(body)
+        data = _decode_json(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise MalformedError(f"body is not JSON: {exc}") from exc
+    if body.count(b"[") + body.count(b"{") > _MAX_DEPTH and _is_deep(data):
+        raise MalformedError(f"body is JSON of more than {_MAX_DEPTH} values in values")
+    return data
+
+
+def _is_deep(data: Any) -> bool:
+    level = [data] if isinstance(data, dict | list) else []
+    for _ in range(_MAX_DEPTH):
+        level = [
+            inner
+            for each in level
+            for inner in (each.values() if isinstance(each, dict) else each)
+            if isinstance(inner, dict | list)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def _decompress(body: bytes) -> bytes:
@@ -169,6 +218,8 @@ def _decompress(body: bytes) -> bytes:
 
     try:
         size = zstandard.frame_content_size(body)
+        if size < 0:
+            raise MalformedError("body does not say how large it is uncompressed")
         if not 0 <= size <= MAX_BODY_BYTES:
             raise MalformedError(
                 f"body of {size} bytes uncompressed is over the limit of {MAX_BODY_BYTES}"
@@ -182,18 +233,27 @@ def change_of(envelope: Envelope) -> Change:
     """Return the change that a ``fedge.object.*`` message carries.
 
     Raises:
-        MalformedError: it carries none.
+        MalformedError: it carries none. A put without an object is no tombstone.
     """
+    data = envelope.data
     if envelope.version is None:
         raise MalformedError(f"message {envelope.id} of type {envelope.type!r} has no version")
-    if envelope.data is not None and not (
-        isinstance(envelope.data, dict) and isinstance(envelope.data.get("metadata"), dict)
-    ):
-        raise MalformedError(f"message {envelope.id} about {envelope.subject!r} has no object")
+    is_object = isinstance(data, dict) and isinstance(data.get("metadata"), dict)
+    fits = {kinds.OBJECT_PUT: is_object, kinds.OBJECT_GONE: data is None}
+    if not fits.get(envelope.type):
+        raise MalformedError(
+            f"message {envelope.id} of type {envelope.type!r} about {envelope.subject!r} has no"
+            " object, or is no change of one"
+        )
     try:
         key = ObjectKey.parse(envelope.subject)
     except ValueError as exc:
         raise MalformedError(str(exc)) from exc
+    if is_object:
+        metadata = data["metadata"]
+        name, namespace = metadata.get("name", key.name), metadata.get("namespace") or ""
+        if name != key.name or namespace not in ("", key.namespace):
+            raise MalformedError(f"message {envelope.id} about {key} holds another object")
     return Change(
         key=key,
         version=envelope.version,
@@ -207,6 +267,9 @@ def envelope_of(change: Change, *, source: str) -> Envelope:
 
     Its id follows from what it says, so that a second telling is recognised as a repeat.
     """
+    said = f"{change.key}@{change.version}{'-' if change.is_gone else ''}"
+    if len(said) > _MOST_BYTES[0][1]:
+        said = hashlib.sha256(said.encode()).hexdigest()
     return Envelope(
         type=kinds.OBJECT_GONE if change.is_gone else kinds.OBJECT_PUT,
         source=source,
@@ -214,5 +277,5 @@ def envelope_of(change: Change, *, source: str) -> Envelope:
         data=change.object,
         version=change.version,
         traceparent=change.traceparent,
-        id=f"{change.key}@{change.version}{'-' if change.is_gone else ''}",
+        id=said,
     )

@@ -8,6 +8,7 @@ Messages of an ordered queue are handled in order per routing key, whatever goes
 """
 
 import asyncio
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import aio_pika
 import structlog
-from aio_pika.abc import AbstractIncomingMessage, AbstractRobustConnection
+from aio_pika.abc import AbstractRobustConnection
 from aio_pika.exceptions import (
     AMQPError,
     ChannelInvalidStateError,
@@ -28,7 +29,7 @@ from faststream.rabbit import Channel, RabbitBroker, RabbitExchange, RabbitMessa
 from faststream.rabbit.schemas import ExchangeType
 from yarl import URL
 
-from fedge_fabric import topology
+from fedge_fabric import topology, wire
 from fedge_fabric.channels import Acknowledging, Publishing
 from fedge_fabric.envelope import CONTENT_TYPE, Envelope
 from fedge_fabric.errors import (
@@ -48,12 +49,13 @@ if TYPE_CHECKING:
     from faststream.rabbit.schemas.queue import ClassicQueueArgs
 
 log = structlog.stdlib.get_logger("fedge.fabric")
+wire.read_anything()
+
 _PUBLISH_TIMEOUT_SECONDS = 30.0
 _CONNECT_TIMEOUT_SECONDS = 10.0
 _RECONNECT_SECONDS = 1.0
 _REASON = "fedge-reason"
 _QUEUE = "fedge-queue"
-_ATTEMPT = "fedge-attempt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +218,7 @@ class Fabric:
 
         Raises:
             UnroutableError: mandatory, and no queue takes it.
+            InvalidError: AMQP cannot carry it.
             UnavailableError: the broker did not confirm; the message may have arrived or not.
         """
         body, encoding = envelope.body()
@@ -294,6 +297,10 @@ class Fabric:
             raise UnroutableError(
                 f"no queue takes {routing_key!r} from exchange {exchange.name!r}"
             ) from exc
+        except (TypeError, ValueError, ArithmeticError, struct.error) as exc:
+            raise InvalidError(
+                f"a message for {routing_key[:64]!r} cannot be written as AMQP: {exc}"
+            ) from exc
         except (AMQPError, OSError, TimeoutError, RuntimeError) as exc:
             # aiormq tells a channel or connection that closes under a caller as RuntimeError
             raise UnavailableError(
@@ -342,7 +349,7 @@ class Fabric:
             envelope = Envelope.read(
                 headers=raw.headers, body=raw.body, content_encoding=raw.content_encoding
             )
-            delivery = Delivery(_original_key(raw), envelope)
+            delivery = Delivery(wire.original_key(raw), envelope)
             if queue.ordered:
                 lane = queue.name, delivery.routing_key
                 await self._lanes.enter(lane)
@@ -404,8 +411,10 @@ class Fabric:
             await anext(waits)
 
     async def _retry(self, queue: Queue, raw: "IncomingMessage", cause: Exception) -> None:
-        attempt = _attempt(raw) + 1
-        if attempt > topology.MAX_ATTEMPTS and not isinstance(cause, UnavailableError):
+        attempt = wire.attempts(raw) + 1
+        # in an exclusive queue nothing can be counted beyond the second time
+        is_last = attempt > topology.MAX_ATTEMPTS or (queue.exclusive and raw.redelivered)
+        if is_last and not isinstance(cause, UnavailableError):
             await self._bury(queue, raw, f"gave up after {attempt - 1} attempts: {cause}")
             return
         log.warning(
@@ -417,13 +426,15 @@ class Fabric:
         )
         self.statistics.retried += 1
         if queue.exclusive:
+            # it comes again at once: not without end, and not without a pause
+            await asyncio.sleep(topology.RETRY_AFTER_SECONDS)
             await raw.nack()
             return
         await self._pass_on(
             raw,
             RabbitExchange("", type=ExchangeType.DIRECT),
             queue.later,
-            {_ATTEMPT: attempt, "fedge-key": _original_key(raw)},
+            {wire.ATTEMPT: attempt, wire.ORIGINAL_KEY: wire.original_key(raw)},
         )
 
     async def _bury(self, queue: Queue, raw: "IncomingMessage", reason: str) -> None:
@@ -439,7 +450,7 @@ class Fabric:
             raw,
             self._exchanges[topology.DEAD],
             queue.name,
-            {_REASON: reason[:1024], _QUEUE: queue.name, "fedge-key": _original_key(raw)},
+            {_REASON: reason[:1024], _QUEUE: queue.name, wire.ORIGINAL_KEY: wire.original_key(raw)},
         )
 
     async def _pass_on(
@@ -450,17 +461,7 @@ class Fabric:
         headers: dict[str, Any],
     ) -> None:
         """Put the message elsewhere, and acknowledge it only then."""
-        copy = aio_pika.Message(
-            raw.body,
-            headers={**raw.headers, **headers},
-            content_type=raw.content_type,
-            content_encoding=raw.content_encoding,
-            delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
-            message_id=raw.message_id,
-            timestamp=raw.timestamp,
-            type=raw.type,
-            app_id=raw.app_id,
-        )
+        copy = wire.copy_of(raw, headers)
         try:
             await self._send(copy, exchange, routing_key, mandatory=True)
         except FabricError as exc:
@@ -477,14 +478,3 @@ def _exchange(name: str) -> RabbitExchange:
 async def _undecoded(message: RabbitMessage) -> RabbitMessage:
     """Hand the message itself to the handler: reading it may fail, and that is ours to answer."""
     return message
-
-
-def _original_key(raw: AbstractIncomingMessage) -> str:
-    """Return the routing key under which the message first came, before it was tried again."""
-    key = raw.headers.get("fedge-key")
-    return key if isinstance(key, str) else raw.routing_key or ""
-
-
-def _attempt(raw: AbstractIncomingMessage) -> int:
-    attempt = raw.headers.get(_ATTEMPT, 0)
-    return attempt if isinstance(attempt, int) else 0

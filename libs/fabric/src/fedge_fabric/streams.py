@@ -5,6 +5,7 @@ has to be kept. A link that breaks repeats what it was not sure of; a queue that
 oldest. The numbers tell both, in memory that does not grow with the count.
 """
 
+import re
 import time
 import uuid
 from dataclasses import dataclass, field, replace
@@ -14,7 +15,12 @@ from fedge_fabric.envelope import Envelope
 
 MAX_HOLES = 64
 """How many runs of missing numbers are remembered; what the oldest lacks is given up as lost."""
+MAX_JUMP = 10**9
+"""No stream lacks more numbers in a row: a process that makes a thousand events a second, every day
+and night, needs eleven days for them."""
 _MILLISECONDS = 1000
+_STREAM = re.compile(r".*-(\d{1,15})-[^-]*", re.ASCII | re.DOTALL)
+"""Service, time, something random."""
 
 
 class Numbering:
@@ -37,10 +43,8 @@ class Numbering:
 
 def began_at(stream: str) -> float | None:
     """Return when a stream began by its maker's clock, in seconds since the epoch."""
-    parts = stream.rsplit("-", 2)
-    if len(parts) != 3 or not parts[1].isdecimal():  # noqa: PLR2004 - service, time, random
-        return None
-    return int(parts[1]) / _MILLISECONDS
+    match = _STREAM.fullmatch(stream)
+    return int(match[1]) / _MILLISECONDS if match else None
 
 
 @dataclass(slots=True)
@@ -73,6 +77,10 @@ class Ledger:
         if self.lost and number < self.floor:
             return False
         return number < self.next and not any(first <= number < end for first, end in self.holes)
+
+    def is_beyond(self, number: int) -> bool:
+        """Whether a number comes so long after the others that it cannot be believed."""
+        return number - self.next > MAX_JUMP
 
     def add(self, number: int) -> bool:
         """Take note that a number came; return whether for the first time."""

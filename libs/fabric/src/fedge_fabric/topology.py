@@ -21,7 +21,7 @@ what can never be handled goes to ``fedge.dead`` with its reason.
 from dataclasses import dataclass
 from typing import Final
 
-from fedge_fabric.addresses import MessageClass, encode_word
+from fedge_fabric.addresses import MessageClass, encode_word, routing_key_of
 from fedge_objects import NodeName
 
 WANTED: Final = "fedge.wanted"
@@ -142,7 +142,7 @@ def local_objects(service: str, resources: tuple[str, ...]) -> Queue:
 
 def local_key(resource: str, namespace: str, name: str) -> str:
     """Return the routing key by which meta tells its neighbours of a change."""
-    return ".".join(("object", *map(encode_word, (resource, namespace, name))))
+    return routing_key_of(("object", *map(encode_word, (resource, namespace, name))), kept=2)
 
 
 def up_queue(message_class: MessageClass) -> str:

@@ -7,10 +7,11 @@ from fedge_objects._change import Change, JsonObject
 from fedge_objects._key import InvalidKeyError, NodeName, ObjectKey
 from fedge_objects._quantity import parse_quantity
 from fedge_objects._references import references
-from fedge_objects._tree import VersionTree, is_branch, lies_below
+from fedge_objects._tree import MAX_BRANCHES, VersionTree, is_branch, lies_below, lying_below
 from fedge_objects._version import Version
 
 __all__ = [
+    "MAX_BRANCHES",
     "Change",
     "InvalidKeyError",
     "JsonObject",
@@ -20,6 +21,7 @@ __all__ = [
     "VersionTree",
     "is_branch",
     "lies_below",
+    "lying_below",
     "parse_quantity",
     "references",
 ]

@@ -7,7 +7,11 @@ are repeated or overtake each other, and nothing but the cluster itself counts v
 of ours can be lost.
 """
 
+import re
 from typing import NamedTuple, Self
+
+_VERSION = re.compile(r"(\d{1,18})\.(\d{1,18})", re.ASCII)
+"""Revisions of etcd have 63 bits, which is what SQLite and others can keep as well."""
 
 
 class Version(NamedTuple):
@@ -31,9 +35,12 @@ class Version(NamedTuple):
         """Read what ``str()`` wrote.
 
         Raises:
-            ValueError: ``text`` is not two numbers joined by a dot.
+            ValueError: ``text`` is not two numbers of at most 18 digits joined by a dot.
         """
-        decided, dot, revision = text.partition(".")
-        if not (dot and decided.isdecimal() and revision.isdecimal()):
-            raise ValueError(f"{text!r} is no version: expected two numbers joined by a dot")
-        return cls(int(decided), int(revision))
+        match = _VERSION.fullmatch(text)
+        if match is None:
+            raise ValueError(
+                f"{text[:64]!r} is no version: expected two numbers of at most 18 digits joined by"
+                " a dot"
+            )
+        return cls(int(match[1]), int(match[2]))

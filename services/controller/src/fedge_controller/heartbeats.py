@@ -1,10 +1,9 @@
 """What nodes say beside statuses: that they are alive, and what happened on them."""
 
 from datetime import UTC, datetime
-from typing import Any
 
 from fedge_dispatch import answered
-from fedge_fabric import Address, InvalidError, MalformedError, MessageClass, kinds
+from fedge_fabric import Address, InvalidError, MessageClass, fields, kinds
 from fedge_fabric import topology as t
 from fedge_fabric.fabric import Delivery, Fabric
 from fedge_kube import EVENTS, LEASES, ConflictError, KubeClient, NotFoundError
@@ -29,16 +28,22 @@ class Heartbeats:
     async def on_alive(self, delivery: Delivery) -> None:
         """Take a heartbeat."""
         node = Address.parse(delivery.routing_key).node
-        interval = _dict(delivery.envelope.data).get("interval_seconds")
-        if delivery.envelope.type != kinds.NODE_ALIVE or not isinstance(interval, int | float):
+        if delivery.envelope.type != kinds.NODE_ALIVE:
             raise InvalidError(f"message type {delivery.envelope.type!r} is no heartbeat")
-        await self.alive(node, float(interval))
+        await self.alive(node, fields.interval(delivery.envelope.data))
 
     async def on_event(self, delivery: Delivery) -> None:
         """Take a Kubernetes event."""
-        event = _dict(delivery.envelope.data)
-        if not isinstance(event.get("metadata"), dict):
-            raise MalformedError("an event without metadata")
+        if delivery.envelope.type != kinds.EVENT_RECORDED:
+            raise InvalidError(f"message type {delivery.envelope.type!r} is no event")
+        event, about = delivery.envelope.data, fields.key_in(delivery.envelope.subject)
+        metadata, involved = fields.part(event, "metadata"), fields.part(event, "involvedObject")
+        fields.key_in(
+            f"events/{fields.text(metadata, 'namespace')}/{fields.text(metadata, 'name')}"
+        )
+        said = involved.get("namespace"), involved.get("name"), metadata["namespace"]
+        if said != (about.namespace, about.name, about.namespace):
+            raise InvalidError(f"an event about {about} that names another object or namespace")
         await self.event(event)
 
     async def alive(self, node: NodeName, interval_seconds: float) -> None:
@@ -78,9 +83,3 @@ class Heartbeats:
                     if name in event
                 }
                 await self._kube.patch(EVENTS, metadata["namespace"], metadata["name"], repeated)
-
-
-def _dict(data: Any) -> dict[str, Any]:
-    if not isinstance(data, dict):
-        raise MalformedError(f"expected an object in the message, found {type(data).__name__}")
-    return data

@@ -11,7 +11,7 @@ from typing import Any
 import structlog
 
 from fedge_dispatch import answered
-from fedge_fabric import Address, Envelope, InvalidError, MalformedError, MessageClass, kinds
+from fedge_fabric import Address, Envelope, InvalidError, MessageClass, fields, kinds
 from fedge_fabric import topology as t
 from fedge_fabric.fabric import Delivery, Fabric
 from fedge_kube import PODS, SERVICE_ACCOUNTS, ConflictError, KubeClient, NotFoundError
@@ -40,14 +40,19 @@ class Tokens:
         asked for again.
         """
         envelope, node = delivery.envelope, Address.parse(delivery.routing_key).node
-        data = envelope.data
-        if envelope.type != kinds.TOKEN_ASKED or not isinstance(data, dict):
+        if envelope.type != kinds.TOKEN_ASKED:
             raise InvalidError(f"message type {envelope.type!r} asks for no token")
-        try:
-            key = ObjectKey.parse(envelope.subject)
-            issued = await self.token(node, key, data)
-        except (KeyError, ValueError) as exc:
-            raise MalformedError(f"a request for a token: {exc}") from exc
+        key = fields.key_in(envelope.subject)
+        if key.resource != PODS.name:
+            raise InvalidError(f"only pods have tokens, not {key}")
+        data: dict[str, Any] = {
+            **{name: fields.text(envelope.data, name) for name in ("uid", "audience")},
+            "service_account": fields.key_in(
+                f"serviceaccounts/-/{fields.text(envelope.data, 'service_account')}"
+            ).name,
+            "seconds": fields.whole(envelope.data, "seconds", least=1),
+        }
+        issued = await self.token(node, key, data)
         if issued is None:
             return
         await self._fabric.publish(

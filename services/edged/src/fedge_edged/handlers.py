@@ -1,6 +1,7 @@
 """Messages in: changes that meta stored, and requests of hub."""
 
 import asyncio
+import base64
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -16,12 +17,14 @@ from fedge_fabric import (
     MalformedError,
     MessageClass,
     change_of,
+    fields,
     kinds,
 )
 from fedge_fabric import topology as t
 from fedge_fabric.fabric import Delivery, Fabric
 from fedge_objects import Change, JsonObject, NodeName
 
+MOST_FRAME_CHARACTERS = 1024 * 1024
 RESOURCES = ("pods", "configmaps", "secrets", "serviceaccounts", "nodes")
 
 
@@ -73,7 +76,7 @@ class Handlers:
             case kinds.TOKEN_ISSUED:
                 self._issued(_data_of(delivery.envelope))
             case kinds.STREAM_HEARD:
-                self._streams.hear(delivery.envelope.subject, _data_of(delivery.envelope))
+                self._heard(delivery.envelope.subject, _data_of(delivery.envelope))
             case other:
                 raise InvalidError(f"message type {other!r} is no request to edged")
 
@@ -101,10 +104,21 @@ class Handlers:
         refusal = {"status": error.code, "body": f"{error}\n", "index": 0, "last": True}
         await self._publish(request.id, refusal)
 
+    def _heard(self, request_id: str, data: JsonObject) -> None:
+        fields.whole(data, "seen", default=0)
+        fields.flag(data, "over", default=False)
+        try:
+            if "frame" in data:
+                fields.whole(data, "number")
+                base64.b64decode(fields.text(data, "frame", most=MOST_FRAME_CHARACTERS))
+            self._streams.hear(request_id, data)
+        except ValueError as exc:
+            raise MalformedError(f"an input for request {request_id!r}: {exc}") from exc
+
     def _issued(self, data: JsonObject) -> None:
         try:
             self._take_token(data)
-        except (KeyError, ValueError, TypeError) as exc:
+        except (KeyError, ValueError, TypeError, OverflowError) as exc:
             # never with its text, which may be the token
             raise MalformedError(f"no token that can be used: {type(exc).__name__}") from None
 

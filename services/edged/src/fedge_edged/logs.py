@@ -65,7 +65,7 @@ class LogOptions:
                 follow=query.get("follow") == "true",
                 limit_bytes=limit,
             )
-        except ValueError as exc:
+        except (ValueError, TypeError, OverflowError) as exc:
             raise LogError(400, f"log options: {exc}") from exc
 
 

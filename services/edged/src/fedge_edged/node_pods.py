@@ -9,6 +9,7 @@ import structlog
 from fedge_cri import RuntimeFaultError
 from fedge_edged.admission import NodeView, Refusal, admit
 from fedge_edged.context import Tools
+from fedge_edged.given import check
 from fedge_edged.importance import MIRROR, SOURCE
 from fedge_edged.log_rotation import RunningLog
 from fedge_edged.pods import Pod, read_pod
@@ -111,19 +112,27 @@ class NodePods:
         sandboxes = await self._tools.runtime.list_sandboxes()
         self._in_runtime = frozenset(each.uid for each in sandboxes)
 
-    def apply(self, change: Change) -> None:
-        """Take a change of a pod, config map, secret or node."""
+    def apply(self, change: Change) -> bool:
+        """Take a change of a pod, config map, secret or node; return whether it was any news."""
+        key, version = change.key, change.version
+        try:
+            check(key.resource, change.object or {"metadata": {}})
+        except ValueError as exc:
+            log.warning("object_unreadable", object=str(key), reason=str(exc))
+            self._tools.reporter.failed(key, version, f"the object cannot be read: {exc}")
+            return False
         if not self._objects.put(change):
-            return
-        if change.key.resource == "pods":
-            if change.key not in self._statics:
-                self._apply_pod(change.key, _of_api(change.object), change.version)
-                self._say_if_gone(change.key)
-            return
-        self._tools.reporter.applied(change.key, change.version)
+            return False
+        if key.resource == "pods":
+            if key not in self._statics:
+                self._apply_pod(key, _of_api(change.object), version)
+                self._say_if_gone(key)
+            return True
+        self._tools.reporter.applied(key, version)
         for worker in self._workers.values():
-            if worker.pod is not None and change.key in references(worker.pod.raw):
+            if worker.pod is not None and key in references(worker.pod.raw):
                 worker.volumes_changed()
+        return True
 
     def in_order(self, changes: Iterable[Change]) -> list[Change]:
         """Return pods in the order in which they are to be taken.
@@ -337,6 +346,8 @@ def _of_api(obj: JsonObject | None) -> JsonObject | None:
     """
     metadata = (obj or {}).get("metadata") or {}
     annotations = metadata.get("annotations") or {}
+    if not isinstance(annotations, dict):
+        return obj  # not read any further either
     if obj is None or MIRROR in annotations:
         return None
     if SOURCE not in annotations:

@@ -236,8 +236,10 @@ class _Edged:
 
     def take(self, change: Change) -> None:
         """Take an object or its tombstone."""
-        self.pods.apply(change)
-        if change.key.resource == "nodes" and change.object and _is_unknown(change.object):
+        is_news = self.pods.apply(change)
+        if not is_news or change.key.resource != "nodes":
+            return
+        if change.object and _is_unknown(change.object):
             # the cloud gave us up for lost, and waits to hear otherwise
             self._report_node_now.set()
 

@@ -3,11 +3,14 @@
 https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/
 """
 
+import re
 from typing import Any
 
 import msgspec
 
 from fedge_objects import JsonObject, ObjectKey, Version
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}")
 
 
 class _View(msgspec.Struct, rename="camel", kw_only=True, frozen=True):
@@ -447,6 +450,22 @@ class PodSpec(_View, frozen=True):
     runtime_class_name: str = ""
 
 
+class PodCondition(_View, frozen=True):
+    """A condition that was told of the pod."""
+
+    type: str
+    status: str
+
+
+class PodStatus(_View, frozen=True):
+    """What is read of a status that was told before."""
+
+    phase: str = ""
+    reason: str = ""
+    message: str = ""
+    conditions: list[PodCondition] = []
+
+
 class Pod(_View, frozen=True):
     """A pod.
 
@@ -512,8 +531,27 @@ def read_pod(obj: JsonObject, version: Version | None = None) -> Pod:
             },
             Pod,
         )
+        msgspec.convert(without_nulls(obj.get("status") or {}), PodStatus)
     except msgspec.ValidationError as exc:
         raise ValueError(str(exc)) from exc
     if not pod.metadata.uid:
         raise ValueError("metadata.uid is missing")
+    _check_names(pod)
     return msgspec.structs.replace(pod, version=version)
+
+
+def _check_names(pod: Pod) -> None:
+    """Make sure of names that become those of folders and files: none may lead elsewhere.
+
+    Raises:
+        ValueError: one of them is no name.
+    """
+    meta = pod.metadata
+    names = {"uid": meta.uid, "name": meta.name, "namespace": meta.namespace}
+    for field, name in names.items():
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"metadata.{field} {name[:64]!r} is no name")
+    for kind, parts in (("container", pod.all_containers), ("volume", pod.spec.volumes)):
+        for each in parts:
+            if not _NAME.fullmatch(each.name):
+                raise ValueError(f"name {each.name[:64]!r} of a {kind} is no name")

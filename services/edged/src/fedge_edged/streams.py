@@ -18,6 +18,8 @@ log = structlog.stdlib.get_logger("fedge.edged")
 
 WINDOW = 32
 """How many pieces may be on their way."""
+MOST_EARLY = 256
+"""How many inputs may come before the one that is next."""
 SILENCE_SECONDS = 45.0
 """How long the asker may say nothing."""
 IDLE_SECONDS = 10.0
@@ -99,7 +101,16 @@ class Stream(Sink):
                 await self.send({"body": ""})
 
     def give(self, number: int, content: bytes) -> None:
-        """Take an input; they may come in any order, and twice."""
+        """Take an input; they may come in any order, and twice.
+
+        Raises:
+            ValueError: it comes so long before its turn that there are too many to be kept.
+        """
+        next_number = self._taken + self._inputs.qsize()
+        if number < next_number:
+            return
+        if number - next_number > MOST_EARLY:
+            raise ValueError(f"number {number} comes too early: {next_number} is next")
         self._early.setdefault(number, content)
         while (following := self._taken + self._inputs.qsize()) in self._early:
             self._inputs.put_nowait(self._early.pop(following))

@@ -209,9 +209,15 @@ class NodeTokens(Tokens):
         now = self._clock.now()
         own = self._own.get(wish)
         if own is None or own.renew_at <= now:
-            token = sign_here(held.token, self._key(), node=self._node, now=int(now))
+            pod = f"{wish.namespace}/{wish.pod}"
+            try:
+                token = sign_here(held.token, self._key(), node=self._node, now=int(now))
+            except (ValueError, TypeError, IndexError) as exc:
+                token = held.token  # nothing can be read of it that could be said again
+                log.warning("token_not_signed_here", pod=pod, reason=type(exc).__name__)
+            else:
+                log.warning("token_signed_here", pod=pod)
             own = self._own[wish] = Held(token=token, issued=now, expires=now + OFFLINE_SECONDS)
-            log.warning("token_signed_here", pod=f"{wish.namespace}/{wish.pod}")
         return own
 
     def _key(self) -> bytes:

@@ -144,6 +144,9 @@ def _of_container(container: Mapping[str, Any], path: str) -> Iterator[str]:
 
 
 def _set(values: Mapping[str, Any], where: str, path: str) -> Iterator[str]:
+    if not isinstance(values, Mapping):
+        yield path
+        return
     for name in sorted(UNHONOURED[where]):
         if values.get(name) not in (None, [], {}):
             yield f"{path}.{name}"

@@ -21,9 +21,12 @@ from fedge_hub.ports import (
     Wanted,
     WantedStore,
 )
-from fedge_objects import Change, NodeName, ObjectKey, Version, VersionTree, lies_below
+from fedge_objects import Change, NodeName, ObjectKey, Version, VersionTree, lying_below
 
 log = structlog.stdlib.get_logger("fedge.hub")
+
+MAX_OBJECTS = 200_000
+"""More are not believed to be on one node; else it could fill the store by only saying so."""
 
 
 class Nodes:
@@ -129,8 +132,12 @@ class Nodes:
         return seen is not None and seen.settled and self.is_fresh(seen)
 
     async def stored(self, node: NodeName, key: ObjectKey, version: Version) -> None:
-        """Take note of what the node has on disk."""
-        await self._store.mark_stored(node, key, version)
+        """Take note of what the node has on disk; of no others than it should have.
+
+        What else it has, a comparison brings to light.
+        """
+        if await self._store.wanted(node, [key]):
+            await self._store.mark_stored(node, key, version)
 
     async def applied(self, node: NodeName, applied: Mapping[ObjectKey, Applied]) -> None:
         """Take note of what became of objects on the node; of no others than it should have."""
@@ -154,12 +161,23 @@ class Nodes:
             node: who tells.
             hashes: of branches of what the node has (``fedge_objects.VersionTree``).
             versions: all that the node has in other branches.
+
+        Raises:
+            InvalidError: it has more objects than any node may have.
         """
-        for prefix, has in versions.items():
-            believed = await self._store.stored(node)
-            lost = [key for key in believed if key not in has and lies_below(str(key), prefix)]
-            await self._store.replace_stored(node, has, lost)
         believed = await self._store.stored(node)
+        if versions:
+            has = {key: each for branch in versions.values() for key, each in branch.items()}
+            over = len(believed.keys() | has.keys())
+            if over > MAX_OBJECTS:
+                raise InvalidError(
+                    f"node {node!r} says that it has {over} objects: no more than {MAX_OBJECTS} are"
+                    " believed; if it has them, spread them over more nodes"
+                )
+            in_question = lying_below(map(str, believed), versions.keys())
+            lost = [key for key in believed if key not in has and str(key) in in_question]
+            await self._store.replace_stored(node, has, lost)
+            believed = await self._store.stored(node)
         tree = VersionTree({str(key): str(version) for key, version in believed.items()})
         differing = [prefix for prefix, each in hashes.items() if tree.hash(prefix) != each]
         try:

@@ -5,11 +5,12 @@ time, and their consumers know them by their numbers.
 """
 
 import asyncio
+import time
 from collections import defaultdict
 
 import structlog
 
-from fedge_fabric import Envelope, UnavailableError
+from fedge_fabric import Envelope, InvalidError, UnavailableError
 from fedge_fabric.streams import Ledger, began_at
 from fedge_hub.ports import WantedStore
 from fedge_objects import NodeName
@@ -20,6 +21,8 @@ KEEP_SECONDS = 1.0
 FORGET_SECONDS = 10.0
 """A ledger that was not used for so long is read anew: another replica may have gone on with it."""
 MAX_STREAMS = 32
+MOST_AHEAD_SECONDS = 24 * 3600.0
+"""How far a node's clock may be ahead of ours."""
 PAST = "past"
 """The sum of a node's streams that are over."""
 
@@ -39,10 +42,18 @@ class Events:
 
         Raises:
             UnavailableError: the store is away.
+            InvalidError: its number is none that can be.
         """
         if envelope.sequence is None:
             return False
+        if envelope.stream == PAST:
+            raise InvalidError(f"no stream of events is called {PAST!r}")
         ledger = await self._ledger(node, envelope)
+        if ledger.is_beyond(envelope.sequence):
+            raise InvalidError(
+                f"event {envelope.sequence} of stream {envelope.stream!r} of node {node!r} cannot"
+                f" follow {ledger.next - 1}: so many are never lost"
+            )
         if not ledger.has(envelope.sequence):
             return False
         ledger.add(envelope.sequence)
@@ -116,7 +127,14 @@ class Events:
         """Put the oldest streams of a node, which are over, together."""
         ledgers = dict(await self._store.ledgers(node))
         past = ledgers.pop(PAST, Ledger())
-        oldest = sorted(ledgers, key=lambda stream: began_at(stream) or 0.0)[:-MAX_STREAMS]
+        latest = time.time() + MOST_AHEAD_SECONDS
+
+        def began(stream: str) -> float:
+            # a clock that was far ahead must not make its streams the newest for ever
+            at = began_at(stream) or 0.0
+            return at if at <= latest else 0.0
+
+        oldest = sorted(ledgers, key=began)[:-MAX_STREAMS]
         if oldest:
             for stream in oldest:
                 each = ledgers[stream]

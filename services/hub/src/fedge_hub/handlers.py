@@ -4,14 +4,22 @@ from typing import Any
 
 import structlog
 
-from fedge_fabric import Address, InvalidError, MalformedError, MessageClass, change_of, kinds
+from fedge_fabric import (
+    Address,
+    InvalidError,
+    MalformedError,
+    MessageClass,
+    change_of,
+    fields,
+    kinds,
+)
 from fedge_fabric import topology as t
 from fedge_fabric.fabric import Delivery, Fabric
 from fedge_hub.domain import Nodes
 from fedge_hub.events import Events
 from fedge_hub.ports import Applied, CloudLink
 from fedge_hub.requests import Requests
-from fedge_objects import NodeName, ObjectKey, Version, is_branch, lies_below
+from fedge_objects import MAX_BRANCHES, NodeName, ObjectKey, Version, is_branch, lies_below
 
 log = structlog.stdlib.get_logger("fedge.hub")
 
@@ -49,7 +57,7 @@ class Handlers:
                 await self._nodes.listed(
                     node,
                     envelope.subject,
-                    {_key(text) for text in _field(envelope.data, "keys", list)},
+                    {fields.key_in(each) for each in fields.array(envelope.data, "keys")},
                     envelope.version.revision,
                 )
             case other:
@@ -60,19 +68,19 @@ class Handlers:
         node, envelope = _speaker(delivery), delivery.envelope
         match envelope.type:
             case kinds.NODE_ALIVE:
-                interval = float(_field(envelope.data, "interval_seconds", int | float))
+                interval = fields.interval(envelope.data)
                 await self._nodes.heard(node, interval, _backlog(envelope.data))
                 await self._cloud.pass_on(delivery.routing_key, envelope)
             case kinds.OBJECT_STORED:
                 if envelope.version is None:
                     raise MalformedError("what was stored has no version")
-                await self._nodes.stored(node, _key(envelope.subject), envelope.version)
+                await self._nodes.stored(node, fields.key_in(envelope.subject), envelope.version)
             case kinds.OBJECTS_APPLIED:
                 await self._nodes.applied(node, _applied(envelope.data))
             case kinds.DIGEST_TAKEN:
                 await self._nodes.compare(node, *_digest(envelope.data))
             case kinds.STATUS_REPORTED:
-                await self._nodes.check_speaks_for_itself(node, _key(envelope.subject))
+                await self._nodes.check_speaks_for_itself(node, fields.key_in(envelope.subject))
                 await self._cloud.pass_on(delivery.routing_key, envelope)
             case other:
                 raise InvalidError(f"message type {other!r} is no state that hub knows")
@@ -83,7 +91,7 @@ class Handlers:
         if await self._events.is_repeat(node, envelope):
             return
         if envelope.type in {kinds.EVENT_RECORDED, kinds.TOKEN_ASKED}:
-            key = _key(envelope.subject)
+            key = fields.key_in(envelope.subject)
             try:
                 await self._nodes.check_speaks_for_itself(node, key)
             except InvalidError as exc:
@@ -114,22 +122,13 @@ def _speaker(delivery: Delivery) -> NodeName:
     return node
 
 
-def _field(data: Any, name: str, kind: Any) -> Any:
-    value = data.get(name) if isinstance(data, dict) else None
-    if not isinstance(value, kind):
-        raise MalformedError(f"{name!r} is missing or wrong in the message")
-    return value
-
-
-def _key(text: object) -> ObjectKey:
-    try:
-        return ObjectKey.parse(str(text))
-    except ValueError as exc:
-        raise MalformedError(str(exc)) from exc
-
-
 def _digest(data: Any) -> tuple[dict[str, str], dict[str, dict[ObjectKey, Version]]]:
-    hashes, versions = _field(data, "hashes", dict), _field(data, "versions", dict)
+    hashes, versions = fields.part(data, "hashes"), fields.part(data, "versions")
+    branches = len(hashes) + len(versions)
+    if branches > MAX_BRANCHES:
+        raise InvalidError(
+            f"a digest of {branches} branches: more than {MAX_BRANCHES} are not read"
+        )
     if not all(map(is_branch, [*hashes, *versions])):
         raise MalformedError("a digest of what is no branch")
     return (
@@ -141,7 +140,7 @@ def _digest(data: Any) -> tuple[dict[str, str], dict[str, dict[ObjectKey, Versio
 def _versions(data: Any, prefix: str) -> dict[ObjectKey, Version]:
     try:
         return {
-            _key(key): Version.parse(version)
+            fields.key_in(key): Version.parse(version)
             for key, version in data.items()
             if lies_below(key, prefix)
         }
@@ -152,12 +151,12 @@ def _versions(data: Any, prefix: str) -> dict[ObjectKey, Version]:
 def _applied(data: Any) -> dict[ObjectKey, Applied]:
     try:
         return {
-            _key(key): Applied(
+            fields.key_in(key): Applied(
                 version=Version.parse(each["version"]),
                 failed=each["state"] == "failed",
                 reason=str(each.get("reason") or "")[:MAX_REASON],
             )
-            for key, each in _field(data, "objects", dict).items()
+            for key, each in fields.part(data, "objects").items()
         }
     except (ValueError, AttributeError, TypeError, KeyError) as exc:
         raise MalformedError(f"what was applied is wrong: {exc!r}") from exc
@@ -170,5 +169,7 @@ def _backlog(data: Any) -> dict[str, int] | None:
     return {
         str(each): backlog[each]
         for each in MessageClass
-        if isinstance(backlog.get(each), int) and not isinstance(backlog[each], bool)
+        if isinstance(backlog.get(each), int)
+        and not isinstance(backlog[each], bool)
+        and 0 <= backlog[each] <= fields.MAX_WHOLE
     }

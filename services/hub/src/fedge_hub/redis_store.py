@@ -47,7 +47,9 @@ _SPLIT = """
 local function split(text)
   if not text then return nil end
   local decided, revision, gone = string.match(text, '^(%d+)%.(%d+)(%-?)$')
-  return {tonumber(decided), tonumber(revision), gone}
+  -- as texts of one length: a number of Lua has 53 bits
+  return {string.rep('0', 20 - #decided) .. decided,
+          string.rep('0', 20 - #revision) .. revision, gone}
 end
 local function newer(a, b)
   if not b then return true end

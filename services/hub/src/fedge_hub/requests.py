@@ -19,6 +19,7 @@ from fedge_fabric import (
     MessageClass,
     UnavailableError,
     UnroutableError,
+    fields,
     kinds,
 )
 from fedge_fabric import topology as t
@@ -27,9 +28,13 @@ from fedge_objects import NodeName
 
 MAX_PENDING_PIECES = 256
 MAX_PENDING_INPUTS = 32
+MAX_PIECE = 4 * 1024 * 1024
 TELL_PIECES = 8
 TELL_SECONDS = 10.0
 """The node is told how far an answer that goes on was read after so many pieces, or so long."""
+
+
+_OK = 200
 
 
 class _Credit:
@@ -95,7 +100,8 @@ class Requests:
                 if seen not in early:
                     async with asyncio.timeout(deadline_seconds):
                         piece = await pieces.get()
-                    if piece["index"] >= seen:  # else it was delivered twice
+                    # else it was delivered twice, or is none of ours: no more are on their way
+                    if seen <= piece["index"] < seen + MAX_PENDING_PIECES:
                         early[piece["index"]] = piece
                     continue
                 piece = early.pop(seen)
@@ -164,11 +170,7 @@ class Requests:
             MalformedError: it is no piece of an answer.
             InvalidError: more pieces than are read.
         """
-        data = envelope.data
-        if not (isinstance(data, dict) and isinstance(data.get("last"), bool)):
-            raise MalformedError("an answer without 'last'")
-        if not isinstance(data.get("index"), int):
-            raise MalformedError("an answer without 'index'")
+        data = _piece(envelope.data)
         pieces = self._pending.get(envelope.subject)
         if pieces is None:
             return
@@ -176,3 +178,22 @@ class Requests:
             pieces.put_nowait(data)
         except asyncio.QueueFull as exc:
             raise InvalidError(f"answer to {envelope.subject} is longer than it is read") from exc
+
+
+def _piece(data: Any) -> Mapping[str, Any]:
+    """Return a piece of an answer of which every field can be relied on.
+
+    Raises:
+        MalformedError: it is none.
+    """
+    fields.whole(data, "index")
+    fields.flag(data, "last")
+    fields.whole(data, "taken", default=0)
+    fields.whole(data, "status", default=_OK, least=_OK, most=599)
+    frame = fields.text(data, "frame", default="", most=MAX_PIECE)
+    try:
+        base64.b64decode(frame)
+    except ValueError as exc:
+        raise MalformedError(f"'frame' of an answer is no base64: {exc}") from exc
+    body = fields.text(data, "body", default="", most=MAX_PIECE)
+    return {"status": _OK, **data, "body": body}

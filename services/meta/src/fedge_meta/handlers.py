@@ -1,11 +1,11 @@
 """Messages in: objects, and the question what the node has."""
 
-from fedge_fabric import InvalidError, MalformedError, change_of, kinds
+from fedge_fabric import InvalidError, MalformedError, change_of, fields, kinds
 from fedge_fabric import topology as t
 from fedge_fabric.fabric import Delivery, Fabric
 from fedge_meta.digests import Digests
 from fedge_meta.keeping import Keeping
-from fedge_objects import NodeName, is_branch
+from fedge_objects import MAX_BRANCHES, NodeName, is_branch
 
 
 class Handlers:
@@ -30,11 +30,12 @@ class Handlers:
         """Answer what the node has."""
         if delivery.envelope.type != kinds.DIGEST_ASKED:
             raise InvalidError(f"message type {delivery.envelope.type!r} is no request to meta")
-        data = delivery.envelope.data
-        prefixes = data.get("prefixes") if isinstance(data, dict) else None
-        if not isinstance(prefixes, list) or not all(
-            isinstance(each, str) and is_branch(each) for each in prefixes
-        ):
-            raise MalformedError("a question for a digest without branches")
+        prefixes = fields.array(delivery.envelope.data, "prefixes")
+        if len(prefixes) > MAX_BRANCHES:
+            raise InvalidError(
+                f"a question for {len(prefixes)} branches: more than {MAX_BRANCHES} are not told"
+            )
+        if not all(isinstance(each, str) and is_branch(each) for each in prefixes):
+            raise MalformedError("a question for a digest of what is no branch")
         if prefixes:
-            await self._digests.tell(prefixes)
+            await self._digests.tell(set(prefixes))

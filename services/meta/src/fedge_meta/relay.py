@@ -4,11 +4,11 @@ import asyncio
 
 import structlog
 
-from fedge_fabric import UnavailableError
+from fedge_fabric import InvalidError, UnavailableError
 from fedge_fabric.fabric import Fabric
 from fedge_meta.keeping import Keeping
 from fedge_service import backoff
-from fedge_store import ObjectStore, OutgoingRow
+from fedge_store import ObjectStore, Outgoing, OutgoingRow
 
 log = structlog.stdlib.get_logger("fedge.meta")
 
@@ -47,15 +47,23 @@ async def _publish(rows: list[OutgoingRow], keeping: Keeping, fabric: Fabric) ->
     """
     messages = [await keeping.in_full(row.message) for row in rows]
     results = await asyncio.gather(
-        *(
-            fabric.publish(
-                message.envelope, exchange=message.exchange, routing_key=message.routing_key
-            )
-            for message in messages
-            if message is not None
-        ),
+        *(_publish_one(message, fabric) for message in messages),
         return_exceptions=True,
     )
-    for result in results:
-        if isinstance(result, BaseException):
+    for row, result in zip(rows, results, strict=True):
+        if isinstance(result, InvalidError):
+            # waiting would not help it, and would hold up all that follows
+            log.error(
+                "message_cannot_be_published",
+                routing_key=row.message.routing_key,
+                reason=str(result),
+            )
+        elif isinstance(result, BaseException):
             raise result
+
+
+async def _publish_one(message: Outgoing | None, fabric: Fabric) -> None:
+    if message is not None:
+        await fabric.publish(
+            message.envelope, exchange=message.exchange, routing_key=message.routing_key
+        )

@@ -6,7 +6,14 @@ https://kubernetes.io/docs/concepts/workloads/pods/
 import structlog
 
 from fedge_dispatch import Report, given_to_nodes
-from fedge_kube import PODS, STRATEGIC_MERGE_PATCH, ConflictError, KubeClient, NotFoundError
+from fedge_kube import (
+    PODS,
+    STRATEGIC_MERGE_PATCH,
+    ConflictError,
+    KubeClient,
+    NotFoundError,
+    RefusedError,
+)
 from fedge_objects import JsonObject, NodeName, ObjectKey, references
 
 log = structlog.stdlib.get_logger("fedge.controller")
@@ -92,8 +99,8 @@ class Pods:
 
 def _whole(status: JsonObject) -> JsonObject:
     """Return a patch that leaves nothing of an older status: what is absent is set to null."""
-    conditions = [
-        {"reason": None, "message": None, **condition}
-        for condition in status.get("conditions") or ()
-    ]
+    told = status.get("conditions") or []
+    if not (isinstance(told, list) and all(isinstance(each, dict) for each in told)):
+        raise RefusedError("status.conditions is no list of conditions")
+    conditions = [{"reason": None, "message": None, **condition} for condition in told]
     return {**dict.fromkeys(_OWNED), **status, "conditions": conditions}

@@ -128,9 +128,9 @@ class WantedStoreContract:
         }
 
     async def test_newest_list_counts(self, store: WantedStore) -> None:
-        await store.mark_listed(NODE, "pods", 7)
-        await store.mark_listed(NODE, "pods", 5)
-        assert await store.listed(NODE) == {"pods": 7}
+        await store.mark_listed(NODE, "pods", Version(7, 9))
+        await store.mark_listed(NODE, "pods", Version(5, 8))
+        assert await store.listed(NODE) == {"pods": Version(7, 9)}
         assert await store.listed(OTHER) == {}
 
     async def test_sighting_is_kept(self, store: WantedStore) -> None:
@@ -143,13 +143,17 @@ class WantedStoreContract:
         assert await store.first_seen(NODE) == 12.5
         assert await store.first_seen(OTHER) is None
 
-    async def test_node_stays_settled(self, store: WantedStore) -> None:
-        await store.mark_seen(NODE, Sighting(at=12.5, interval_seconds=2.0))
+    async def test_node_stays_settled_until_it_is_asked_anew(self, store: WantedStore) -> None:
+        heard = Sighting(at=12.5, interval_seconds=2.0)
+        await store.mark_asked(NODE, 12.0)
+        await store.mark_seen(NODE, heard)
+        assert await store.last_seen(NODE) == replace(heard, asked_at=12.0)
         await store.mark_settled(NODE)
-        await store.mark_seen(NODE, Sighting(at=13.5, interval_seconds=2.0))
-        seen = await store.last_seen(NODE)
-        assert seen is not None
-        assert seen.settled
+        await store.mark_seen(NODE, heard)
+        assert await store.last_seen(NODE) == replace(heard, settled=True)
+        await store.mark_asked(NODE, 13.0)
+        await store.mark_seen(NODE, heard)
+        assert await store.last_seen(NODE) == replace(heard, asked_at=13.0)
 
     async def test_what_a_node_has_replaces_what_was_believed(self, store: WantedStore) -> None:
         a, b, c = (ObjectKey("pods", "d", name) for name in "abc")
@@ -192,11 +196,12 @@ class MemoryWantedStore(WantedStore):
         self._since: dict[NodeName, dict[ObjectKey, Version]] = {}
         self._sent: dict[NodeName, dict[ObjectKey, Version]] = {}
         self._stored: dict[NodeName, dict[ObjectKey, Version]] = {}
-        self._listed: dict[NodeName, dict[str, int]] = {}
+        self._listed: dict[NodeName, dict[str, Version]] = {}
         self._applied: dict[NodeName, dict[ObjectKey, Applied]] = {}
         self._seen: dict[NodeName, Sighting] = {}
         self._first: dict[NodeName, float] = {}
-        self._settled: dict[NodeName, bool] = {}
+        self._asked: dict[NodeName, float | None] = {}
+        """When a node was asked; None: it is settled."""
         self._ledgers: dict[NodeName, dict[str, Ledger]] = {}
 
     def flush(self) -> None:
@@ -278,12 +283,12 @@ class MemoryWantedStore(WantedStore):
         }
 
     @override
-    async def mark_listed(self, node: NodeName, resource: str, revision: int) -> None:
+    async def mark_listed(self, node: NodeName, resource: str, version: Version) -> None:
         listed = self._listed.setdefault(node, {})
-        listed[resource] = max(revision, listed.get(resource, 0))
+        listed[resource] = max(version, listed.get(resource, version))
 
     @override
-    async def listed(self, node: NodeName) -> Mapping[str, int]:
+    async def listed(self, node: NodeName) -> Mapping[str, Version]:
         return dict(self._listed.get(node, {}))
 
     @override
@@ -292,13 +297,17 @@ class MemoryWantedStore(WantedStore):
         self._first.setdefault(node, sighting.at)
 
     @override
+    async def mark_asked(self, node: NodeName, at: float) -> None:
+        self._asked[node] = at
+
+    @override
     async def mark_settled(self, node: NodeName) -> None:
-        self._settled[node] = True
+        self._asked[node] = None
 
     @override
     async def last_seen(self, node: NodeName) -> Sighting | None:
-        seen = self._seen.get(node)
-        return seen and replace(seen, settled=self._settled.get(node, False))
+        seen, asked = self._seen.get(node), self._asked.get(node)
+        return seen and replace(seen, settled=node in self._asked and asked is None, asked_at=asked)
 
     @override
     async def first_seen(self, node: NodeName) -> float | None:

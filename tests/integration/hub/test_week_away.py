@@ -70,6 +70,7 @@ async def test_ten_thousand_changes_of_a_hundred_objects_are_a_hundred_messages(
             await nodes.want(node, Change(key=key, version=newest[key], object=content))
         assert arrived == []
         await nodes.heard(node, 10)
+        await nodes.compare(node, {}, {"": {}})
         async with asyncio.timeout(30):
             await enough.wait()
         # whatever came beside would have come before this

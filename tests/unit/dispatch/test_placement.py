@@ -60,10 +60,10 @@ class Holder:
             if (
                 key.resource == news.resource
                 and key not in news.keys
-                and change.version.decided <= news.revision
+                and change.version.decided <= news.version.decided
+                and change.version.revision <= news.version.revision
             ):
-                gone = Version(news.revision, news.revision)
-                self._take(Change(key=key, version=gone, object=None))
+                self._take(Change(key=key, version=news.version, object=None))
 
     def _take(self, change: Change) -> None:
         known = self.held.get(change.key)
@@ -128,6 +128,12 @@ class Cluster(RuleBasedStateMachine):
         self.revision += 1
         self.start()
 
+    @rule()
+    def tell_again(self) -> None:
+        """Hub's store was emptied: the same controller tells everything."""
+        for node in NODES:
+            self.tell(list(self.placement.everything(node)))
+
     @rule(kind=st.sampled_from(["pods", "configmaps"]), index=st.integers(0, 1))
     def remove_while_away(self, kind: str, index: int) -> None:
         name = (PODS if kind == "pods" else MAPS)[index]
@@ -156,7 +162,7 @@ class Cluster(RuleBasedStateMachine):
 
 
 TestCluster = Cluster.TestCase
-TestCluster.settings = settings(max_examples=150, stateful_step_count=25, deadline=None)
+TestCluster.settings = settings(max_examples=300, stateful_step_count=25, deadline=None)
 
 
 @given(st.integers(1, 50))

@@ -114,10 +114,45 @@ async def test_absent_node_is_sent_one_message_per_object_when_it_is_back(hub: H
         for name in "abc":
             await hub.nodes.want(NODE, change(name, revision, revision))
     assert hub.world.sent == []
-    await hub.nodes.heard(NODE, 10)
+    await hub.arrives()
     assert sorted(each.key.name for each in hub.world.sent) == ["a", "b", "c"]
     assert {each.version for each in hub.world.sent} == {Version(100, 100)}
-    assert hub.world.asked.count("digest ") == 3
+    assert hub.world.asked.count("digest ") == 4
+
+
+async def test_node_that_is_back_is_sent_nothing_before_it_has_said_what_it_has(hub: Hub) -> None:
+    await hub.arrives()
+    await hub.nodes.want(NODE, change("a", 5, 5))
+    await hub.nodes.stored(NODE, KEY, Version(5, 5))
+    hub.world.time += 31
+    await hub.nodes.want(NODE, change("a", 6, 6))
+    hub.world.sent.clear()
+    await hub.nodes.heard(NODE, 10)
+    await hub.nodes.want(NODE, change("b", 7, 7))
+    hub.world.time += 10
+    await hub.nodes.heard(NODE, 10)
+    assert hub.world.sent == []
+    await hub.tells(a=Version(5, 5))
+    assert [each.key.name for each in hub.world.sent] == ["a", "b"]
+    await hub.nodes.heard(NODE, 10)
+    assert len(hub.world.sent) == 2
+
+
+async def test_node_that_is_back_and_does_not_say_what_it_has_is_sent_what_it_was_not(
+    hub: Hub,
+) -> None:
+    await hub.arrives()
+    await hub.nodes.want(NODE, change("a", 5, 5))
+    hub.world.time += 1000
+    await hub.nodes.want(NODE, change("b", 6, 6))
+    hub.world.sent.clear()
+    for _ in range(4):
+        await hub.nodes.heard(NODE, 10)
+        assert hub.world.sent == []
+        hub.world.time += 10
+    await hub.nodes.heard(NODE, 10)
+    assert [each.key.name for each in hub.world.sent] == ["b"]
+    assert await hub.nodes.is_present(NODE)
 
 
 async def test_new_node_has_everything_told_again(hub: Hub) -> None:
@@ -167,7 +202,7 @@ async def test_clock_that_was_set_back_leaves_no_node_present_for_ever(hub: Hub)
     await hub.arrives()
     hub.world.time -= 3600
     assert not await hub.nodes.is_present(NODE)
-    await hub.nodes.heard(NODE, 10)
+    await hub.arrives()
     assert await hub.nodes.is_present(NODE)
 
 
@@ -228,7 +263,7 @@ async def test_complete_list_ends_what_it_lacks_and_leaves_what_is_newer(hub: Hu
     await hub.nodes.want(NODE, change("kept", 6, 6))
     await hub.nodes.want(NODE, change("newer", 20, 20))
     hub.world.sent.clear()
-    await hub.nodes.listed(NODE, "pods", {ObjectKey("pods", "d", "kept")}, 10)
+    await hub.nodes.listed(NODE, "pods", {ObjectKey("pods", "d", "kept")}, Version(10, 10))
     [tombstone] = hub.world.sent
     assert (tombstone.key.name, tombstone.is_gone) == ("gone", True)
     assert tombstone.version == Version(10, 10)
@@ -249,10 +284,10 @@ async def test_unknown_object_of_a_node_is_ended_only_with_a_later_list_as_proof
     await hub.arrives()
     await hub.tells(a=Version(5, 5))
     assert hub.world.sent == []
-    await hub.nodes.listed(NODE, "pods", set(), 4)
+    await hub.nodes.listed(NODE, "pods", set(), Version(4, 4))
     await hub.tells(a=Version(5, 5))
     assert hub.world.sent == []
-    await hub.nodes.listed(NODE, "pods", set(), 9)
+    await hub.nodes.listed(NODE, "pods", set(), Version(9, 9))
     await hub.tells(a=Version(5, 5))
     assert [(each.key, each.is_gone) for each in hub.world.sent] == [(KEY, True)]
 
@@ -260,25 +295,33 @@ async def test_unknown_object_of_a_node_is_ended_only_with_a_later_list_as_proof
 async def test_list_that_overtakes_its_objects_ends_none_of_them(hub: Hub) -> None:
     await hub.arrives()
     with pytest.raises(UnavailableError, match="did not come yet"):
-        await hub.nodes.listed(NODE, "pods", {KEY}, 9)
+        await hub.nodes.listed(NODE, "pods", {KEY}, Version(9, 9))
     await hub.tells(a=Version(5, 5))
     assert hub.world.sent == []
     await hub.nodes.want(NODE, change("a", 9, 5))
-    await hub.nodes.listed(NODE, "pods", {KEY}, 9)
+    await hub.nodes.listed(NODE, "pods", {KEY}, Version(9, 9))
     await hub.tells(a=Version(5, 5))
     assert not any(each.is_gone for each in hub.world.sent)
 
 
+async def test_list_ends_nothing_that_changed_after_it(hub: Hub) -> None:
+    await hub.arrives()
+    await hub.nodes.want(NODE, change("a", 5, 20))
+    hub.world.sent.clear()
+    await hub.nodes.listed(NODE, "pods", set(), Version(9, 10))
+    assert hub.world.sent == []
+
+
 async def test_list_older_than_one_that_was_taken_is_over(hub: Hub) -> None:
-    await hub.nodes.listed(NODE, "pods", set(), 9)
-    await hub.nodes.listed(NODE, "pods", {KEY}, 8)
-    assert await hub.store.listed(NODE) == {"pods": 9}
+    await hub.nodes.listed(NODE, "pods", set(), Version(9, 9))
+    await hub.nodes.listed(NODE, "pods", {KEY}, Version(8, 8))
+    assert await hub.store.listed(NODE) == {"pods": Version(9, 9)}
 
 
 async def test_node_may_report_about_its_own_objects_only(hub: Hub) -> None:
     await hub.nodes.want(NODE, change("a", 5, 5))
-    await hub.nodes.listed(NODE, "pods", {KEY}, 6)
-    await hub.nodes.listed(OTHER, "pods", set(), 6)
+    await hub.nodes.listed(NODE, "pods", {KEY}, Version(6, 6))
+    await hub.nodes.listed(OTHER, "pods", set(), Version(6, 6))
     await hub.nodes.check_speaks_for_itself(NODE, KEY)
     await hub.nodes.check_speaks_for_itself(NODE, ObjectKey("nodes", "", NODE))
     with pytest.raises(InvalidError, match="not its own"):

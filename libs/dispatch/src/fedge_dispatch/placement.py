@@ -22,12 +22,19 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Complete:
-    """All that a node should have of a resource, as of a revision."""
+    """All that a node should have of a resource.
+
+    Attributes:
+        node: which node.
+        resource: of which resource.
+        keys: of all that it should have, and of what it needs and is not there.
+        version: it holds for whatever was decided until then, of objects as they were until then.
+    """
 
     node: NodeName
     resource: str
     keys: frozenset[ObjectKey]
-    revision: int
+    version: Version
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +69,9 @@ class Placement:
         self._followers_needs: dict[ObjectKey, frozenset[ObjectKey]] = {}
         self._needs: dict[NodeName, dict[ObjectKey, _Need]] = defaultdict(dict)
         self._nodes: set[NodeName] = set()
-        self._listed: dict[str, int] = {}
-        self._led_until = 0
+        self._listed: set[str] = set()
+        self._seen: dict[str, int] = defaultdict(int)
+        """Until which revision all of a resource is known."""
 
     @property
     def is_complete(self) -> bool:
@@ -72,7 +80,7 @@ class Placement:
 
     def is_listed_but_for(self, resources: Iterable[str]) -> bool:
         """Whether every resource has been listed, those of ``resources`` aside."""
-        return self._listed.keys() >= (self._leading | self._following).difference(resources)
+        return self._listed >= (self._leading | self._following).difference(resources)
 
     def put(
         self,
@@ -103,9 +111,10 @@ class Placement:
             self._objects[key] = _Known(known.object, revision)
             return []
         self._objects[key] = _Known(obj, revision)
+        if decided is None:  # while a list is taken in, others of it are not known yet
+            self._see(key.resource, revision)
         if key.resource in self._following:
             return self._put_following(key, obj, revision, needs, decided or revision)
-        self._led_until = max(self._led_until, revision)
         decisions = []
         old = self._leads.get(key)
         if old is not None and old.node != node:
@@ -123,6 +132,7 @@ class Placement:
 
     def remove(self, key: ObjectKey, revision: int) -> list[Decision]:
         """Take that an object is gone since ``revision``, and return what follows."""
+        self._see(key.resource, revision)
         if self._objects.pop(key, None) is None:
             return []
         if key.resource in self._following:
@@ -132,7 +142,6 @@ class Placement:
                 decisions.append(self._decide(each, key, Version(need.decided, revision), None))
                 decisions += self._need_no_more(each, key, needs, revision)
             return decisions
-        self._led_until = max(self._led_until, revision)
         lead = self._leads.get(key)
         return [] if lead is None else self._leave(key, lead, revision)
 
@@ -143,9 +152,8 @@ class Placement:
 
     def mark_listed(self, resource: str, revision: int) -> None:
         """Take that everything of ``resource`` as of ``revision`` has been put or removed."""
-        self._listed[resource] = revision
-        if resource in self._leading:
-            self._led_until = max(self._led_until, revision)
+        self._listed.add(resource)
+        self._see(resource, revision)
 
     def nodes(self) -> frozenset[NodeName]:
         """Return all nodes that something concerned."""
@@ -163,12 +171,20 @@ class Placement:
             if known := self._objects.get(key):
                 keys[key.resource].add(key)
                 yield self._decide(node, key, Version(need.decided, known.revision), known.object)
+            elif self.is_complete:
+                # gone, if it ever was; should it come, it comes to those who need it already
+                keys[key.resource].add(key)
+                version = Version(need.decided, self._seen[key.resource])
+                yield self._decide(node, key, version, None)
         if self.is_complete:
+            led_until = max((self._seen[each] for each in self._leading), default=0)
             for resource, present in keys.items():
-                revision = (
-                    self._led_until if resource in self._following else self._listed[resource]
-                )
-                yield Complete(node, resource, frozenset(present), revision)
+                seen = self._seen[resource]
+                decided = led_until if resource in self._following else seen
+                yield Complete(node, resource, frozenset(present), Version(decided, seen))
+
+    def _see(self, resource: str, revision: int) -> None:
+        self._seen[resource] = max(self._seen[resource], revision)
 
     def _put_following(
         self,

@@ -20,7 +20,7 @@ from fedge_fabric import (
 )
 from fedge_fabric import topology as t
 from fedge_fabric.fabric import Fabric
-from fedge_objects import NodeName, ObjectKey, Version
+from fedge_objects import NodeName, ObjectKey
 from fedge_service import backoff
 
 log = structlog.stdlib.get_logger("fedge.dispatch")
@@ -85,7 +85,7 @@ class Telling:
                 type=kinds.OBJECTS_LISTED,
                 source=self._source,
                 subject=news.resource,
-                version=Version(news.revision, news.revision),
+                version=news.version,
                 data={"keys": sorted(map(str, news.keys))},
             )
             address = Address(news.node, MessageClass.STATE, (news.resource,))

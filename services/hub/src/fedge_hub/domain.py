@@ -54,17 +54,24 @@ class Nodes:
             await self._send_unsent(node, [change.key])
 
     async def listed(
-        self, node: NodeName, resource: str, keys: Collection[ObjectKey], revision: int
+        self, node: NodeName, resource: str, keys: Collection[ObjectKey], version: Version
     ) -> None:
         """Take note that ``keys`` are all of ``resource`` that ``node`` should have.
+
+        Args:
+            node: which node.
+            resource: which resource.
+            keys: of all that it should have.
+            version: the list holds for what was decided until ``decided``, about objects as they
+                were until ``revision``.
 
         Raises:
             UnavailableError: one of them is not known yet. A list that is believed before its
                 objects came would make them look like objects that should be gone.
         """
-        if (await self._store.listed(node)).get(resource, -1) >= revision:
+        before = (await self._store.listed(node)).get(resource)
+        if before is not None and _is_covered(version, before):
             return  # a repeat, or an older list tried again
-        version = Version(revision, revision)
         known = await self._store.wanted(node)
         unknown = [key for key in keys if key not in known]
         if unknown:
@@ -77,11 +84,11 @@ class Nodes:
             if key.resource == resource
             and key not in keys
             and not wanted.gone
-            and wanted.version.decided <= revision
+            and _is_covered(wanted.version, version)
         ]
         for key in missing:
             await self._store.want(node, Change(key=key, version=version, object=None))
-        await self._store.mark_listed(node, resource, revision)
+        await self._store.mark_listed(node, resource, version)
         if missing and await self.is_present(node):
             await self._send_unsent(node, missing)
 
@@ -91,19 +98,25 @@ class Nodes:
         interval_seconds: float,
         backlog: Mapping[str, int] | None = None,
     ) -> None:
-        """Take note of a sign of life; after an absence, bring the node up to date.
+        """Take note of a sign of life; after an absence, have the node say what it has.
 
+        It is sent what it lacks when it has said so, and nothing before: what is under way while
+        it says so would look like something that it lacks, and be sent again.
         The note is made after the questions: should one fail, the next sign begins again. What
         is lost after it, the digest that was asked for brings to light.
         """
         before = await self._store.last_seen(node)
+        is_back = before is None or not self.is_fresh(before)
+        if is_back:
+            # before the questions: their answer may come at once
+            await self._store.mark_asked(node, self._clock.now())
         try:
             if before is None:
                 # a new node, or a store that was emptied: whoever knows must tell again
                 await self._cloud.ask_resync(node)
                 await self._ask_all(node)
                 log.info("node_new", node=node)
-            elif not self.is_fresh(before):
+            elif is_back:
                 await self._ask_all(node)
                 away = self._clock.now() - before.at
                 log.info("node_back", node=node, away_seconds=round(away, 1))
@@ -114,16 +127,13 @@ class Nodes:
         await self._store.mark_seen(
             node, Sighting(at=now, interval_seconds=interval_seconds, backlog=backlog)
         )
-        if before is None:
+        if before is None or is_back or before.settled:
             return
-        if not before.settled:
-            first = await self._store.first_seen(node)
-            if first is not None and now - first <= interval_seconds * self._absent_after:
-                return
-            # it does not say what it has, so it is sent everything
+        asked_at = before.asked_at
+        if asked_at is None or abs(now - asked_at) > interval_seconds * self._absent_after:
+            # it does not say what it has, so it is sent whatever it was not sent yet
             log.warning("node_not_compared", node=node)
             await self._store.mark_settled(node)
-        if not (before.settled and self.is_fresh(before)):
             await self._send_unsent(node)
 
     async def is_present(self, node: NodeName) -> bool:
@@ -194,9 +204,11 @@ class Nodes:
         await self._store.forget_sent(node, lacking)
         listed = await self._store.listed(node)
         unknown = [
-            Change(key=key, version=Version(revision, revision), object=None)
+            Change(key=key, version=until, object=None)
             for key, version in has.items()
-            if key not in wanted and (revision := listed.get(key.resource, -1)) >= version.decided
+            if key not in wanted
+            and (until := listed.get(key.resource)) is not None
+            and _is_covered(version, until)
         ]
         for change in unknown:
             await self._store.want(node, change)
@@ -241,6 +253,11 @@ class Nodes:
         """Whether a sighting says that the node is there now."""
         # a clock that was set back makes a sighting of the future, which says no more than an old
         return abs(self._clock.now() - seen.at) <= seen.interval_seconds * self._absent_after
+
+
+def _is_covered(version: Version, until: Version) -> bool:
+    """Whether a complete list tells of a version: of the decision, and of the object so far."""
+    return version.decided <= until.decided and version.revision <= until.revision
 
 
 def _lacks(has: Version | None, wanted: Wanted) -> bool:

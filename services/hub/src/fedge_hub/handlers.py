@@ -58,7 +58,7 @@ class Handlers:
                     node,
                     envelope.subject,
                     {fields.key_in(each) for each in fields.array(envelope.data, "keys")},
-                    envelope.version.revision,
+                    envelope.version,
                 )
             case other:
                 raise InvalidError(f"message type {other!r} is not for hub")

@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from fedge_fabric import Envelope
+from fedge_fabric import Envelope, UnavailableError
 from fedge_fabric.streams import Ledger
 from fedge_objects import Change, NodeName, ObjectKey, Version
 
@@ -54,13 +54,15 @@ class Sighting:
         at: seconds since the epoch.
         interval_seconds: how often it means to be heard.
         backlog: messages that waited at the node to go up, by class; None if it did not say.
-        settled: whether it is known since then what the node has (see ``mark_settled``).
+        settled: whether it is known what the node has (see ``mark_settled``).
+        asked_at: when the node was asked what it has, in hub's time, if that is not known yet.
     """
 
     at: float
     interval_seconds: float
     backlog: Mapping[str, int] | None = None
     settled: bool = False
+    asked_at: float | None = None
 
 
 class WantedStore(Protocol):
@@ -115,16 +117,20 @@ class WantedStore(Protocol):
         """Return what is kept for ``node``, of ``keys`` or everything."""
         ...
 
-    async def mark_listed(self, node: NodeName, resource: str, revision: int) -> None:
-        """Note that everything of ``resource`` up to ``revision`` has been told for ``node``."""
+    async def mark_listed(self, node: NodeName, resource: str, version: Version) -> None:
+        """Note that everything of ``resource`` up to ``version`` has been told for ``node``."""
         ...
 
-    async def listed(self, node: NodeName) -> Mapping[str, int]:
+    async def listed(self, node: NodeName) -> Mapping[str, Version]:
         """Return the newest complete list per resource."""
         ...
 
     async def mark_seen(self, node: NodeName, sighting: Sighting) -> None:
-        """Note that the node was heard; ``settled`` stays as it was."""
+        """Note that the node was heard; ``settled`` and ``asked_at`` stay as they were."""
+        ...
+
+    async def mark_asked(self, node: NodeName, at: float) -> None:
+        """Note that the node is being asked what it has, which is not known until it is settled."""
         ...
 
     async def mark_settled(self, node: NodeName) -> None:
@@ -194,6 +200,10 @@ class CloudLink(Protocol):
         ...
 
 
+class NodeAwayError(UnavailableError):
+    """The node cannot be asked: the message says since when, and what can be done."""
+
+
 class RequestLink(Protocol):
     """Questions to a node."""
 
@@ -201,7 +211,7 @@ class RequestLink(Protocol):
         self,
         node: NodeName,
         kind: str,
-        data: object,
+        data: Mapping[str, object],
         *,
         deadline_seconds: float,
         goes_on: bool = False,
@@ -209,16 +219,20 @@ class RequestLink(Protocol):
     ) -> AsyncGenerator[Mapping[str, Any], None]:
         """Yield the pieces of the answer.
 
+        A request with an effect is not begun before a piece with ``ready`` was yielded and the next
+        one is asked for: the node hears then that it is still waited for.
+
         Args:
             node: who is asked.
             kind: of the question.
             data: the question.
-            deadline_seconds: how long to wait for each piece.
+            deadline_seconds: how long to wait for each piece; the node hears of it.
             goes_on: whether the node goes on answering until nobody reads any more.
             inputs: what is given to the node meanwhile.
 
         Raises:
             UnroutableError: the node has never linked.
+            UnavailableError: the way to the node, or the node, is away.
             TimeoutError: no piece came in time.
         """
         ...

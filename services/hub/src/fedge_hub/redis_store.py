@@ -7,11 +7,12 @@ Per node, with ``N`` its name::
     fedge:{N}:sent     hash  key -> the version that was last sent
     fedge:{N}:stored   hash  key -> the version that the node has on disk
     fedge:{N}:object   hash  key -> trace context, a line feed, the object as JSON
-    fedge:{N}:listed   hash  resource -> "revision.revision"
+    fedge:{N}:listed   hash  resource -> "decided.revision"
     fedge:{N}:applied  hash  key -> "version", or "version reason" if it failed
     fedge:{N}:seen     string  "epoch-seconds interval-seconds backlog", the last as JSON
     fedge:{N}:first    string  epoch-seconds of the first sighting
     fedge:{N}:settled  string  "1" once the node was compared
+    fedge:{N}:asked    string  epoch-seconds of the last time it was asked what it has
     fedge:{N}:streams  hash  stream of events -> its ledger
     fedge:format       string  the version of all this
 
@@ -217,14 +218,14 @@ class RedisWantedStore(WantedStore):
         }
 
     @override
-    async def mark_listed(self, node: NodeName, resource: str, revision: int) -> None:
-        args = [resource, f"{revision}.{revision}"]
+    async def mark_listed(self, node: NodeName, resource: str, version: Version) -> None:
+        args = [resource, str(version)]
         await _answered(lambda: self._raise(keys=[_name(node, "listed")], args=args))
 
     @override
-    async def listed(self, node: NodeName) -> Mapping[str, int]:
+    async def listed(self, node: NodeName) -> Mapping[str, Version]:
         marks = await self._marks(node, "listed")
-        return {resource: _version(mark).revision for resource, mark in marks.items()}
+        return {resource: _version(mark) for resource, mark in marks.items()}
 
     @override
     async def mark_seen(self, node: NodeName, sighting: Sighting) -> None:
@@ -236,14 +237,21 @@ class RedisWantedStore(WantedStore):
             await _answered(pipe.execute)
 
     @override
+    async def mark_asked(self, node: NodeName, at: float) -> None:
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.delete(_name(node, "settled"))
+            pipe.set(_name(node, "asked"), str(at))
+            await _answered(pipe.execute)
+
+    @override
     async def mark_settled(self, node: NodeName) -> None:
         await _answered(lambda: self._redis.set(_name(node, "settled"), "1"))
 
     @override
     async def last_seen(self, node: NodeName) -> Sighting | None:
-        names = [_name(node, "seen"), _name(node, "settled")]
-        seen, settled = await _answered(lambda: self._redis.mget(names))
-        return _sighting(seen, settled=bool(settled))
+        names = [_name(node, part) for part in ("seen", "settled", "asked")]
+        seen, settled, asked = await _answered(lambda: self._redis.mget(names))
+        return _sighting(seen, settled=bool(settled), asked=asked)
 
     @override
     async def first_seen(self, node: NodeName) -> float | None:
@@ -329,7 +337,7 @@ def _applied(mark: str | None) -> Applied | None:
     return Applied(version=_version(version), failed=bool(failed), reason=reason)
 
 
-def _sighting(value: Any, *, settled: bool) -> Sighting | None:
+def _sighting(value: Any, *, settled: bool, asked: bytes | str | None) -> Sighting | None:
     if not value:
         return None
     at, interval, backlog = value.decode().split(" ", 2)
@@ -338,4 +346,5 @@ def _sighting(value: Any, *, settled: bool) -> Sighting | None:
         interval_seconds=float(interval),
         backlog=msgspec.json.decode(backlog),
         settled=settled,
+        asked_at=None if settled or asked is None else float(asked),
     )

@@ -18,6 +18,7 @@ from fedge_edged.unhonoured import unhonoured
 from fedge_edged.verdicts import Record
 from fedge_edged.worker import PodWorker
 from fedge_objects import Change, JsonObject, ObjectKey, Version, references
+from fedge_service import backoff
 
 log = structlog.stdlib.get_logger("fedge.edged")
 
@@ -169,7 +170,7 @@ class NodePods:
     async def _events(self, is_known: IsKnown) -> None:
         async for event in self._tools.runtime.events():
             if event is None:
-                await self.look_at_all(is_known)
+                await self._look_at_what_is_back(is_known)
                 continue
             for worker in self._workers.values():
                 observed = worker.observed
@@ -182,8 +183,23 @@ class NodePods:
             await asyncio.sleep(seconds)
             await self.look_at_all(is_known)
 
-    async def look_at_all(self, is_known: IsKnown) -> None:
-        """Compare the runtime's whole list with what is known, and wake whom it concerns."""
+    async def _look_at_what_is_back(self, is_known: IsKnown) -> None:
+        """Look until the runtime answers: it may tell of events before it can be asked.
+
+        Whoever waits to try again does so at once: it may have waited for the runtime.
+        """
+        async for _ in backoff(first_seconds=0.1, most_seconds=2.0):
+            if await self.look_at_all(is_known):
+                break
+        for worker in self._workers.values():
+            worker.try_again_now()
+
+    async def look_at_all(self, is_known: IsKnown) -> bool:
+        """Compare the runtime's whole list with what is known, and wake whom it concerns.
+
+        Returns:
+            Whether the runtime answered.
+        """
         runtime = self._tools.runtime
         async with self._relisting:
             try:
@@ -192,7 +208,7 @@ class NodePods:
                 await self._tools.images.refresh()
             except RuntimeFaultError as exc:
                 log.warning("runtime_away", reason=str(exc))
-                return
+                return False
         self._in_runtime = frozenset(each.uid for each in sandboxes)
         states = {each.id: each.state for each in containers}
         for uid, worker in list(self._workers.items()):
@@ -216,6 +232,7 @@ class NodePods:
             else:
                 # nothing says that it was deleted; the cloud will tell what it is
                 log.warning("pod_unknown", pod=str(key), uid=sandbox.uid)
+        return True
 
     def take_static(self, key: ObjectKey, obj: JsonObject) -> None:
         """Take a pod from a file of the node; what the cloud says of that name counts no more.

@@ -147,6 +147,11 @@ class PodWorker:
         self._context.must_look = True
         self._wake.set()
 
+    def try_again_now(self) -> None:
+        """Have a look at once if it waits to try again: what failed may work now."""
+        if self._retries:
+            self._wake.set()
+
     def volumes_changed(self) -> None:
         """Have a look soon: an object that the pod mounts has changed."""
         self._volumes_are_old = True

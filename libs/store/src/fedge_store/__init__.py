@@ -1,11 +1,13 @@
 """The edge's store: every object the node was given, and the messages that follow from them.
 
 One SQLite file. Meta alone writes it (``ObjectStore``); edged and twin read it when they start
-(``ObjectReader``), so that a gateway has its pods back before any broker answers.
+(``ObjectReader``), so that a gateway has its pods back before any broker answers. Beside it lies a
+small one of edged's: which requests it has begun (``BegunRequests``).
 """
 
+from fedge_store._begun import BegunRequests
 from fedge_store._reader import ObjectReader
 from fedge_store._schema import StoreError
 from fedge_store._writer import ObjectStore, Outgoing, OutgoingRow
 
-__all__ = ["ObjectReader", "ObjectStore", "Outgoing", "OutgoingRow", "StoreError"]
+__all__ = ["BegunRequests", "ObjectReader", "ObjectStore", "Outgoing", "OutgoingRow", "StoreError"]

@@ -42,6 +42,7 @@ from fedge_kube import (
 )
 from fedge_local import faults
 from fedge_local.edge import AMQP_PORT, MQTT_PORT
+from fedge_local.fault_records import FaultKind
 from fedge_local.faults import CLOUD, Direction, Part
 from fedge_local.processes import Process
 from fedge_local.stack import Stack
@@ -237,6 +238,7 @@ class Fault:
     Attributes:
         name: of the kind.
         make: makes it, and heals it at its end.
+        kind: of two of one kind only one can be made at a time.
         most_seconds: how long it lasts at most.
         processes: of which node it takes processes; two such are not made at once.
         restarts: whether containers end with it.
@@ -244,6 +246,7 @@ class Fault:
 
     name: str
     make: Maker
+    kind: FaultKind | None = None
     most_seconds: float = 8.0
     processes: str = ""
     restarts: bool = False
@@ -260,7 +263,7 @@ def _killed(name: str, where: str, part: Part, most_seconds: float = 3.0) -> Fau
     return Fault(
         name,
         lambda stack: faults.kill(stack, where, what=part),
-        most_seconds,
+        most_seconds=most_seconds,
         processes=where,
         restarts=part is Part.ALL,
     )
@@ -270,12 +273,15 @@ def _halfopen(direction: Direction) -> Fault:
     return Fault(
         f"half-open {direction}",
         lambda stack: faults.halfopen(stack, EDGE, direction=direction),
+        FaultKind.HALFOPEN,
         12.0,
     )
 
 
 def _stepped(name: str, seconds: int) -> Fault:
-    return Fault(name, lambda stack: faults.clock(stack, EDGE, step_seconds=seconds))
+    return Fault(
+        name, lambda stack: faults.clock(stack, EDGE, step_seconds=seconds), FaultKind.CLOCK
+    )
 
 
 def _paused(name: str, where: str, part: Part) -> Fault:
@@ -283,8 +289,8 @@ def _paused(name: str, where: str, part: Part) -> Fault:
 
 
 _KINDS = (
-    Fault("link cut", lambda stack: faults.cut(stack, EDGE), 15.0),
-    Fault("link cut briefly", lambda stack: faults.cut(stack, EDGE), 3.0),
+    Fault("link cut", lambda stack: faults.cut(stack, EDGE), FaultKind.CUT, 15.0),
+    Fault("link cut briefly", lambda stack: faults.cut(stack, EDGE), FaultKind.CUT, 3.0),
     *map(_halfopen, Direction),
     Fault("link lossy", lambda stack: faults.lossy(stack, EDGE, percent=30)),
     Fault(
@@ -293,7 +299,7 @@ _KINDS = (
     ),
     _killed("cloud broker killed", CLOUD, Part.BROKER),
     _killed("Redis killed", CLOUD, Part.REDIS),
-    Fault("Redis flushed", _flushed, 1.0),
+    Fault("Redis flushed", _flushed, most_seconds=1.0),
     _killed("hub killed", CLOUD, Part.HUB),
     _killed("controller killed", CLOUD, Part.CONTROLLER),
     _killed("device killed", CLOUD, Part.DEVICE),
@@ -412,6 +418,7 @@ class Chaos:
             is_pair = (
                 self._chance.random() < 0.3
                 and second.name != first.name
+                and (first.kind is None or second.kind != first.kind)
                 and not (first.processes and first.processes == second.processes)
             )
             await self.make(first, second) if is_pair else await self.make(first)

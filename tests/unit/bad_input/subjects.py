@@ -470,7 +470,7 @@ class Edged:
             "container": "main",
             "options": {"tailLines": "5", "sinceSeconds": "60", "limitBytes": "100"},
         }
-        command = {**log, "command": ["ls"], "stdin": True, "tty": False}
+        command = {**log, "command": ["ls"], "stdin": True, "tty": False, "deadline_seconds": 15.0}
         command["deadline_seconds"] = 15
         token = {
             "uid": "uid-a",

@@ -67,13 +67,22 @@ async def run(settings: HubSettings, ready: Ready) -> None:
             )
         )
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(server._serve(), name="hub-http")  # noqa: SLF001 - serve() would
-            # take the process's signals, which belong to whoever runs the services
+            tasks.create_task(_serve(server), name="hub-http")
             tasks.create_task(events.run(), name="events")
             async with fabric.running():
                 connected.set()
                 ready()
                 await asyncio.Event().wait()
+
+
+async def _serve(server: uvicorn.Server) -> None:
+    """Answer HTTP until cancelled, and leave nobody listening."""
+    try:
+        # serve() would take the process's signals, which belong to whoever runs the services
+        await server._serve()  # noqa: SLF001
+    finally:
+        for each in getattr(server, "servers", ()):
+            each.close()
 
 
 plugin = ServicePlugin(

@@ -3,10 +3,15 @@
 import asyncio
 import shutil
 import sys
+import uuid
+from collections.abc import AsyncIterator
 
 import pytest
 
-from fedge_cli.demo import POD, RunningContainer, Story
+from fedge_cli.demo import EDGE, POD, RunningContainer, Story
+from fedge_fabric import kinds
+from fedge_fabric import topology as t
+from fedge_fabric.fabric import Delivery, Fabric
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(180)]
 
@@ -73,3 +78,81 @@ async def test_kubectl_does_the_same(story: Story, container: RunningContainer) 
     code, out, err = await run(*command, "sh", "-c", "echo out; exit 3")
     assert (code, out) == (3, b"out\n")
     assert b"exit code 3" in err
+
+
+class Overhearing:
+    """Hears what hub asks the node, and says it again as a link does that broke meanwhile."""
+
+    def __init__(self, amqp_url: str) -> None:
+        self.fabric = Fabric(amqp_url, service="overhearing", exchanges=t.CLOUD_EXCHANGES)
+        self.fabric.subscribe(
+            t.Queue("overhearing", (t.Binding(t.DOWN, "node.*.request.#"),), exclusive=True),
+            self._on_request,
+        )
+        self._heard: list[Delivery] = []
+        self._is_repeating = False
+
+    async def _on_request(self, delivery: Delivery) -> None:
+        if not self._is_repeating:
+            self._heard.append(delivery)
+
+    async def repeat(self) -> None:
+        """Say all of it once more, in order."""
+        self._is_repeating = True
+        assert {kinds.EXEC_ASKED, kinds.STREAM_HEARD} <= {
+            each.envelope.type for each in self._heard
+        }
+        for each in self._heard:
+            await self.fabric.publish(
+                each.envelope, exchange=t.DOWN, routing_key=each.routing_key, mandatory=True
+            )
+
+
+@pytest.fixture
+async def overhearing(story: Story) -> AsyncIterator[Overhearing]:
+    overhearing = Overhearing(story.stack.amqp_url)
+    async with overhearing.fabric.running():
+        yield overhearing
+
+
+@pytest.mark.usefixtures("container")
+async def test_command_is_not_run_again_when_the_edge_was_killed_and_the_link_repeats_it(
+    story: Story, overhearing: Overhearing
+) -> None:
+    path = f"/tmp/{uuid.uuid4().hex}"
+    script = f"echo ran >> {path}; echo begun; exec sleep 1000"
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "fedge_cli", "exec"),
+        *("--kubeconfig", str(story.stack.kubeconfig), POD, "--", "sh", "-c", script),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert await process.stdout.readline() == b"begun\n"
+    services = story.stack.server(EDGE, "services")
+    await services.kill()
+    await services.start()
+    await services.ready()
+    async with asyncio.timeout(60):
+        _, err = await process.communicate()
+    assert process.returncode == 1
+    assert b"whether it ran to its end is not known. It is not run again" in err
+    await overhearing.repeat()
+    # a command that is asked for later ends when the repeated one would long have run
+    await story.node_ready("True")
+    assert await fedge_exec(story, POD, "--", "cat", path) == (0, b"ran\n", b"")
+
+
+@pytest.mark.usefixtures("container")
+async def test_node_that_is_away_is_told_of_at_once(story: Story) -> None:
+    edge = story.stack.edge(EDGE)
+    await edge.cut()
+    try:
+        await story.node_ready("Unknown")
+        code, _, err = await fedge_exec(story, POD, "--", "true")
+    finally:
+        await edge.heal()
+        await story.node_ready("True")
+    assert code != 0
+    assert b"is away since" in err
+    assert b"the command was not begun" in err

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from fedge_edged.streams import SILENCE_SECONDS, WINDOW, Stream, Streams
+from fedge_fabric import UnavailableError
 
 pytestmark = pytest.mark.looptime
 
@@ -122,3 +123,27 @@ async def test_inputs_come_in_order_and_once() -> None:
             streams.hear("r", {"seen": 0, "number": number, "frame": frame})
             await asyncio.sleep(0.1)
     assert heard == [b"0", b"1", b"2", b"3", b"4"]
+
+
+async def test_work_for_a_reader_that_says_it_is_gone_ends_at_once() -> None:
+    reader = Reader()
+
+    async def work(_: Stream) -> None:
+        await asyncio.Event().wait()
+
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    async with asyncio.TaskGroup() as tasks:
+        streams = Streams(reader.publish, tasks)
+        streams.open("r", work)
+        await asyncio.sleep(1)
+        streams.hear("r", {"seen": 0, "over": True})
+    assert loop.time() - began == pytest.approx(1)
+
+
+async def test_broker_that_is_away_ends_the_answer_and_nothing_else() -> None:
+    async def publish(_: str, __: Mapping[str, Any]) -> None:
+        raise UnavailableError("the broker is away")
+
+    async with asyncio.TaskGroup() as tasks:
+        Streams(publish, tasks).open("r", count_for_ever)

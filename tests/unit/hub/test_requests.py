@@ -163,3 +163,40 @@ async def test_piece_that_is_none_is_refused(data: object) -> None:
     envelope = Envelope(type=kinds.ANSWERED, source="/node/a/edged", subject="x", data=data)
     with pytest.raises(MalformedError):
         Line().requests.answered(envelope)
+
+
+async def test_node_hears_how_long_it_is_waited_for() -> None:
+    line = Line()
+    reading = asyncio.create_task(read(line))
+    await asked(line)
+    assert cast("Any", line.sent[0].data)["deadline_seconds"] == 5
+    line.answer(0, last=True)
+    await reading
+
+
+async def test_node_hears_that_it_may_begin_once_and_only_from_whoever_reads_on() -> None:
+    line = Line()
+    pieces = line.requests.ask(NODE, kinds.EXEC_ASKED, {}, deadline_seconds=5, goes_on=True)
+    async with aclosing(pieces):
+        first = asyncio.ensure_future(anext(pieces))
+        await asked(line)
+        line.answer(0, ready=True)
+        assert (await first)["ready"]
+        assert line.told() == []
+        second = asyncio.ensure_future(anext(pieces))
+        await line.until(line.told)
+        line.answer(0, ready=True)  # the request was delivered twice
+        line.answer(1)
+        assert (await second)["body"] == "1"
+        assert [each.get("begin") for each in line.told()] == [True]
+
+
+async def test_answer_that_was_cut_ends_whatever_is_missing() -> None:
+    line = Line()
+    reading = asyncio.create_task(read(line, goes_on=True))
+    await asked(line)
+    line.answer(0)
+    line.answer(2)  # one never came
+    line.answer(0, cut=True, last=True, body="begun before")
+    assert await reading == ["0", "begun before"]
+    assert not any(each["over"] for each in line.told())

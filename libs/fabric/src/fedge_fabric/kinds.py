@@ -65,25 +65,32 @@ TOKEN_ISSUED: Final = "fedge.token.issued"  # noqa: S105
 "expires": RFC 3339}``."""
 
 LOGS_ASKED: Final = "fedge.logs.asked"
-"""Asks for a container's log. data: ``{"namespace", "pod", "container", "options": {...}}``."""
+"""Asks for a container's log.
+
+data: ``{"namespace", "pod", "container", "options": {...}, "deadline_seconds": float}``."""
 
 EXEC_ASKED: Final = "fedge.exec.asked"
 """Asks for a command in a container, whose answer goes on.
 
-data: ``{"namespace", "pod", "container", "command": [str], "stdin": bool, "tty": bool}``. Pieces of
-the answer carry a ``frame``: base64 of a channel's number and its content."""
+data: ``{"namespace", "pod", "container", "command": [str], "stdin": bool, "tty": bool,
+"deadline_seconds": float}``. The node's first piece says ``"ready": true``; the command runs if the
+node hears ``"begin": true`` within that time, once per id of a request. Pieces of the answer carry
+a ``frame``: base64 of a channel's number and its content."""
 
 STREAM_HEARD: Final = "fedge.stream.heard"
 """Whoever asked says how far it has read of an answer that goes on. subject: the request's id;
 
 data: ``{"seen": int, "over": bool}``: how many pieces were read, and whether nobody reads on; with
-``"number": int, "frame": str`` an input, numbered from 0."""
+``"begin": true``: a request with an effect may have it; with ``"number": int, "frame": str`` an
+input, numbered from 0."""
 
 ANSWERED: Final = "fedge.request.answered"
 """The answer to a request. subject: the request's id;
 
 data: ``{"status": HTTP code, "body": str, "last": bool, "index": int}``: one or more pieces. Where
-inputs are given, ``"taken": int`` says how many were used."""
+inputs are given, ``"taken": int`` says how many were used. ``"ready": true``: see ``EXEC_ASKED``.
+``"cut": true``: no other piece will come, whichever were before; the node began this request once
+and lost sight of it."""
 
 RESYNC_ASKED: Final = "fedge.resync.asked"
 """Hub asks the cloud services to tell again what every node, or one node, should have.

@@ -8,23 +8,29 @@ https://kubernetes.io/docs/reference/using-api/api-concepts/ (exec, attach and p
 
 import asyncio
 import base64
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fedge_cri import ContainerState, RefusedError, Runtime, RuntimeFaultError
 from fedge_edged.logs import LogError
 from fedge_edged.node_pods import NodePods
-from fedge_edged.streams import Sink
+from fedge_edged.once import Once
+from fedge_edged.streams import Sink, Stream
 
 if TYPE_CHECKING:
     from websockets.asyncio.client import ClientConnection
 
 PROTOCOL = "v4.channel.k8s.io"
 MOST_FRAME_BYTES = 64 * 1024
+HANG_UP_SECONDS = 2.0
 CLOSE_CHANNEL = 255
 """In version 5 of the protocol: the channel that the next byte names is closed. Version 4, which
 the runtime speaks, cannot say so."""
+_INTERRUPT_AND_END = b"\0\x03\x04"
+"""Control-C and control-D, on the channel of standard input."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,9 +46,10 @@ class ExecAsked:
 class Execs:
     """Runs commands in the node's containers."""
 
-    def __init__(self, runtime: Runtime, pods: NodePods) -> None:
+    def __init__(self, runtime: Runtime, pods: NodePods, once: Once) -> None:
         self._runtime = runtime
         self._pods = pods
+        self._once = once
 
     def asked(self, data: Mapping[str, Any]) -> ExecAsked:
         """Return what a request asks for.
@@ -67,6 +74,20 @@ class Execs:
             stdin=bool(data.get("stdin")),
             tty=bool(data.get("tty")),
         )
+
+    async def answer(
+        self, request_id: str, asked: ExecAsked, deadline_seconds: float, stream: Stream
+    ) -> None:
+        """Run the command of a request, which may be delivered twice and late: never a second time.
+
+        See ``Once``.
+        """
+        work = partial(self.run, asked)
+        await self._once.run(request_id, stream, work, deadline_seconds=deadline_seconds)
+
+    async def begun_before(self) -> Mapping[str, float]:
+        """Return what was begun by an edged before this one; see ``Once``."""
+        return await self._once.begun_before()
 
     async def run(self, asked: ExecAsked, sink: Sink) -> None:
         """Run a command until it has ended or nobody watches any more."""
@@ -94,6 +115,10 @@ class Execs:
                 typing = asyncio.create_task(_type(socket, sink), name="exec input")
                 try:
                     await _show(socket, sink)
+                except BaseException:
+                    if asked.tty:  # nobody watches any more
+                        await asyncio.shield(_hang_up(socket))
+                    raise
                 finally:
                     typing.cancel()
                     await asyncio.gather(typing, return_exceptions=True)
@@ -113,6 +138,15 @@ async def _show(socket: "ClientConnection", sink: Sink) -> None:
             part = channel + content[start : start + MOST_FRAME_BYTES]
             if len(part) > 1:
                 await sink.send({"body": "", "frame": base64.b64encode(part).decode()})
+
+
+async def _hang_up(socket: "ClientConnection") -> None:
+    """Type what ends a command and the shell below it; the runtime has no other way to end them."""
+    from websockets.exceptions import ConnectionClosed  # noqa: PLC0415 - few gateways need it
+
+    with contextlib.suppress(ConnectionClosed, TimeoutError):
+        async with asyncio.timeout(HANG_UP_SECONDS):
+            await socket.send(_INTERRUPT_AND_END)
 
 
 async def _type(socket: "ClientConnection", sink: Sink) -> None:

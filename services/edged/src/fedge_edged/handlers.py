@@ -6,9 +6,12 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+import structlog
+
 from fedge_edged.execs import Execs
 from fedge_edged.log_requests import LogRequests
 from fedge_edged.logs import LogError
+from fedge_edged.once import cut
 from fedge_edged.streams import Streams
 from fedge_fabric import (
     Address,
@@ -16,6 +19,7 @@ from fedge_fabric import (
     InvalidError,
     MalformedError,
     MessageClass,
+    UnavailableError,
     change_of,
     fields,
     kinds,
@@ -24,6 +28,9 @@ from fedge_fabric import topology as t
 from fedge_fabric.fabric import Delivery, Fabric
 from fedge_objects import Change, JsonObject, NodeName
 
+log = structlog.stdlib.get_logger("fedge.edged")
+
+MOST_DEADLINE_SECONDS = 3600.0
 MOST_FRAME_CHARACTERS = 1024 * 1024
 RESOURCES = ("pods", "configmaps", "secrets", "serviceaccounts", "nodes")
 
@@ -91,14 +98,25 @@ class Handlers:
             self._streams.open(request.id, partial(self._log_requests.follow, asked))
 
     async def _exec(self, request: Envelope) -> None:
+        data = _data_of(request)
+        seconds = fields.number(data, "deadline_seconds", least=0, most=MOST_DEADLINE_SECONDS)
         try:
-            asked = self._execs.asked(_data_of(request))
+            asked = self._execs.asked(data)
         except LogError as exc:
             await self._refuse(request, exc)
         except (KeyError, AttributeError) as exc:
             raise MalformedError(f"a request to run a command without {exc}") from exc
         else:
-            self._streams.open(request.id, partial(self._execs.run, asked))
+            answer = partial(self._execs.answer, request.id, asked, seconds)
+            self._streams.open(request.id, answer)
+
+    async def tell_lost(self, begun: Mapping[str, float]) -> None:
+        """Tell the askers of what an edged before this one had begun that no more will come."""
+        try:
+            for request_id, at in begun.items():
+                await self._publish(request_id, {**cut(at), "index": 0, "last": True})
+        except UnavailableError as exc:
+            log.warning("askers_not_told", reason=str(exc))
 
     async def _refuse(self, request: Envelope, error: LogError) -> None:
         refusal = {"status": error.code, "body": f"{error}\n", "index": 0, "last": True}
@@ -107,6 +125,7 @@ class Handlers:
     def _heard(self, request_id: str, data: JsonObject) -> None:
         fields.whole(data, "seen", default=0)
         fields.flag(data, "over", default=False)
+        fields.flag(data, "begin", default=False)
         try:
             if "frame" in data:
                 fields.whole(data, "number")

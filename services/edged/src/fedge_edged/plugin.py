@@ -32,6 +32,7 @@ from fedge_edged.local_socket import LocalSocket
 from fedge_edged.log_requests import LogRequests
 from fedge_edged.log_rotation import LogRotation
 from fedge_edged.node_pods import NodeObjects, NodePods
+from fedge_edged.once import Once
 from fedge_edged.pressure import Pressure, parse_thresholds
 from fedge_edged.reporting import Reporting
 from fedge_edged.runtimes import load_runtime
@@ -42,11 +43,12 @@ from fedge_edged.verdicts import Records
 from fedge_edged.volumes import Volumes
 from fedge_objects import Change, JsonObject, NodeName, ObjectKey, parse_quantity
 from fedge_service import Ready, ServicePlugin
-from fedge_store import ObjectReader
+from fedge_store import BegunRequests, ObjectReader
 
 log = structlog.stdlib.get_logger("fedge.edged")
 
 STORE_NAME = "meta.db"
+BEGUN_NAME = "begun.db"
 RESOURCES_BEFORE_PODS = ("configmaps", "secrets", "serviceaccounts", "nodes")
 NODE_LOOK_SECONDS = 30.0
 
@@ -138,7 +140,8 @@ class _Edged:
             tools=tools, objects=objects, tasks=tasks, look_at_node=self.local.view
         )
         self.log_requests = LogRequests(self.pods, self.specs)
-        self.execs = Execs(runtime, self.pods)
+        begun = BegunRequests(edge.data_dir / BEGUN_NAME)
+        self.execs = Execs(runtime, self.pods, Once(begun, self.clock))
         self.socket = LocalSocket(
             settings.socket or settings.run_dir / "edged.sock",
             pods=self.pods,
@@ -338,7 +341,7 @@ async def _serve_broker(edged: _Edged, ready: Ready, streams: asyncio.TaskGroup)
     fabric = Fabric(
         edge.amqp_url.get_secret_value(), service="edged", exchanges=topology.EDGE_EXCHANGES
     )
-    Handlers(
+    handlers = Handlers(
         node=edged.node,
         log_requests=edged.log_requests,
         execs=edged.execs,
@@ -347,10 +350,13 @@ async def _serve_broker(edged: _Edged, ready: Ready, streams: asyncio.TaskGroup)
         report_all=edged.report_all,
         take_token=edged.tokens.take,
         tasks=streams,
-    ).subscribe()
+    )
+    handlers.subscribe()
+    lost = await edged.execs.begun_before()
     async with fabric.running(), asyncio.TaskGroup() as tasks:
         # what was stored before our queue was there
         await edged.read_store()
+        await handlers.tell_lost(lost)
         tasks.create_task(edged.reporting.run(fabric), name="reporting")
         tasks.create_task(
             edged.tokens.run(edged.reporting.asking_for_tokens(fabric), edged.pods.uids),

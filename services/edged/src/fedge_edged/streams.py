@@ -14,6 +14,8 @@ from typing import Any, Protocol
 import structlog
 from typing_extensions import override
 
+from fedge_fabric import UnavailableError
+
 log = structlog.stdlib.get_logger("fedge.edged")
 
 WINDOW = 32
@@ -55,6 +57,8 @@ class Stream(Sink):
         self._seen = 0
         self._heard = asyncio.Event()
         self._is_over = False
+        self._ended = asyncio.Event()
+        self._wanted = asyncio.Event()
         self._heard_at = asyncio.get_running_loop().time()
         self._sending = asyncio.Lock()
         self._inputs: asyncio.Queue[bytes] = asyncio.Queue()
@@ -84,12 +88,20 @@ class Stream(Sink):
             )
             self._index += 1
 
-    def hear(self, seen: int, *, is_over: bool) -> None:
-        """Take what the asker says: how far it has read, or that it is gone."""
+    def hear(self, seen: int, *, is_over: bool, begin: bool = False) -> None:
+        """Take what the asker says: how far it has read, that work may begin, that it is gone."""
+        if is_over:
+            self._ended.set()
+        if begin:
+            self._wanted.set()
         self._seen = max(self._seen, seen)
         self._is_over = self._is_over or is_over
         self._heard_at = asyncio.get_running_loop().time()
         self._heard.set()
+
+    async def until_wanted(self) -> None:
+        """Wait until the asker says that it still waits for the work to begin."""
+        await self._wanted.wait()
 
     @override
     async def inputs(self) -> AsyncIterator[bytes]:
@@ -122,7 +134,9 @@ class Stream(Sink):
             StreamEndedError: always, in the end.
         """
         while True:
-            await asyncio.sleep(IDLE_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(IDLE_SECONDS):
+                    await self._ended.wait()
             self._check()
             await self.send({"body": ""})
 
@@ -154,7 +168,11 @@ class Streams:
         """Take what an asker says; one that nobody answers any more is passed over."""
         stream = self._streams.get(request_id)
         if stream is not None:
-            stream.hear(int(data.get("seen", 0)), is_over=bool(data.get("over")))
+            stream.hear(
+                int(data.get("seen", 0)),
+                is_over=bool(data.get("over")),
+                begin=bool(data.get("begin")),
+            )
             if "frame" in data:
                 stream.give(int(data["number"]), base64.b64decode(data["frame"]))
 
@@ -170,5 +188,5 @@ class Streams:
                 if isinstance(ended, StreamEndedError | asyncio.CancelledError | None):
                     continue
                 log.warning("stream_failed", reason=str(ended))
-                with contextlib.suppress(StreamEndedError):
+                with contextlib.suppress(StreamEndedError, UnavailableError):
                     await stream.send({"status": 500, "body": f"{ended}\n"}, last=True)

@@ -5,36 +5,34 @@ Frames are those of ``v4.channel.k8s.io``: the first byte is the channel.
 
 import asyncio
 import base64
+import json
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from typing import Any
 
 from starlette.responses import PlainTextResponse
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from fedge_fabric import UnavailableError, UnroutableError, kinds
-from fedge_hub.domain import Nodes
 from fedge_hub.ports import RequestLink
 from fedge_objects import NodeName
 
 ANSWER_SECONDS = 15.0
 _OK = 200
 _YES = frozenset({"1", "true"})
-_FELL_SILENT = 1011
+_NO_OUTPUT = b"\1"
+_ENDED = b"\3"
 
 
 class ContainerExec:
     """Serves the commands of all nodes."""
 
-    def __init__(self, nodes: Nodes, requests: RequestLink) -> None:
-        self._nodes = nodes
+    def __init__(self, requests: RequestLink) -> None:
         self._requests = requests
 
     async def serve(self, socket: WebSocket) -> None:
         """Pass frames on until the command has ended or nobody watches any more."""
         node = NodeName(socket.path_params["node"])
-        if not await self._nodes.is_present(node):
-            await _deny(socket, 503, f"node {node!r} is not connected")
-            return
         opened = asyncio.Event()
         pieces = self._requests.ask(
             node,
@@ -45,29 +43,73 @@ class ContainerExec:
             inputs=_frames(socket, opened),
         )
         async with aclosing(pieces):
-            try:
+            if await _open(socket, node, pieces):
+                opened.set()
+                await _pass_on(socket, node, pieces)
+
+
+async def _open(socket: WebSocket, node: NodeName, pieces: AsyncGenerator[Any, None]) -> bool:
+    """Wait until the command runs and accept the socket, or refuse it; return which.
+
+    A refusal says whether the command may have run.
+    """
+    outcome = "the command was not begun"
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            first = await anext(pieces)
+            if first.get("ready"):
+                outcome = "whether the command ran is not known"
                 first = await anext(pieces)
-            except (UnroutableError, UnavailableError) as exc:
-                await _deny(socket, 503, str(exc))
-                return
-            except TimeoutError:
-                await _deny(socket, 504, f"node {node!r} did not answer in time")
-                return
-            if first["status"] != _OK:
-                await _deny(socket, int(first["status"]), str(first["body"]).strip())
-                return
+    except (UnroutableError, UnavailableError) as exc:
+        await _deny(socket, 503, f"{exc}; {outcome}")
+    except TimeoutError:
+        silent = f"node {node!r} did not answer within {ANSWER_SECONDS:.0f} s"
+        await _deny(socket, 504, f"{silent}; {outcome}")
+    else:
+        if first["status"] == _OK:
             await socket.accept()
-            opened.set()
-            try:
-                async for piece in pieces:
-                    if "frame" in piece:
-                        await socket.send_bytes(base64.b64decode(piece["frame"]))
-            except TimeoutError:
-                await socket.close(_FELL_SILENT, f"node {node} fell silent")
-            except WebSocketDisconnect:
-                return  # nobody watches any more
-            else:
-                await socket.close()
+            return True
+        await _deny(socket, int(first["status"]), str(first["body"]).strip())
+    return False
+
+
+async def _pass_on(socket: WebSocket, node: NodeName, pieces: AsyncGenerator[Any, None]) -> None:
+    """Pass on what the command says; how it ended is always said, be it that nobody knows."""
+    failure = f"node {node!r} lost sight of the command"
+    has_ended = False
+    try:
+        try:
+            async for piece in pieces:
+                if piece["status"] != _OK:
+                    failure = str(piece["body"]).strip()
+                # a piece without a frame tells that the node is there; passed on as no output, it
+                # shows whether somebody still watches
+                frame = base64.b64decode(piece["frame"]) if "frame" in piece else _NO_OUTPUT
+                has_ended = has_ended or frame[:1] == _ENDED
+                await socket.send_bytes(frame)
+        except TimeoutError:
+            failure = f"node {node!r} fell silent; whether the command goes on is not known"
+        except (UnroutableError, UnavailableError) as exc:
+            failure = f"{exc}; whether the command goes on is not known"
+        if not has_ended:
+            await socket.send_bytes(_ENDED + _failure(failure))
+        await socket.close()
+    except WebSocketDisconnect:
+        return  # nobody watches any more
+
+
+def _failure(text: str) -> bytes:
+    """Return how a command ended of which it is not known, as a ``Status``."""
+    status = {
+        "kind": "Status",
+        "apiVersion": "v1",
+        "metadata": {},
+        "status": "Failure",
+        "reason": "InternalError",
+        "message": text,
+        "code": 500,
+    }
+    return json.dumps(status).encode()
 
 
 def _asked(socket: WebSocket) -> dict[str, object]:

@@ -15,7 +15,6 @@ from starlette.routing import Route, WebSocketRoute
 
 from fedge_fabric import UnavailableError, UnroutableError, kinds
 from fedge_fabric.fabric import Statistics
-from fedge_hub.domain import Nodes
 from fedge_hub.execs import ContainerExec
 from fedge_hub.ports import RequestLink
 from fedge_hub.views import Views
@@ -36,7 +35,6 @@ _OPTIONS = (
 
 def create_app(
     *,
-    nodes: Nodes,
     requests: RequestLink,
     views: Views,
     is_ready: Callable[[], bool],
@@ -63,11 +61,6 @@ def create_app(
 
     async def container_logs(request: Request) -> Response:
         node = NodeName(request.path_params["node"])
-        if not await nodes.is_present(node):
-            return PlainTextResponse(
-                f"node {node!r} is not connected; its logs can be read on the node itself\n",
-                status_code=503,
-            )
         options = {
             name: request.query_params[name] for name in _OPTIONS if name in request.query_params
         }
@@ -94,6 +87,7 @@ def create_app(
             )
         status = int(first["status"])
         if status != 200:  # noqa: PLR2004 - HTTP OK
+            await pieces.aclose()
             return PlainTextResponse(str(first["body"]), status_code=status)
         return StreamingResponse(_bodies(first, pieces), media_type="text/plain; charset=utf-8")
 
@@ -101,7 +95,7 @@ def create_app(
         routes=[
             WebSocketRoute(
                 "/nodes/{node}/exec/{namespace}/{pod}/{container}",
-                ContainerExec(nodes, requests).serve,
+                ContainerExec(requests).serve,
             ),
             Route("/livez", livez),
             Route("/readyz", readyz),
@@ -131,3 +125,5 @@ async def _bodies(first: Any, rest: AsyncGenerator[Any, None]) -> AsyncIterator[
                 yield str(piece["body"]).encode()
         except TimeoutError:
             yield b"\n(the node fell silent: the log may go on)\n"
+        except (UnroutableError, UnavailableError) as exc:
+            yield f"\n({exc}: the log may go on)\n".encode()

@@ -13,6 +13,7 @@ from fedge_hub.events import Events
 from fedge_hub.handlers import Handlers
 from fedge_hub.http import create_app
 from fedge_hub.links import FabricCloudLink, FabricDownlink
+from fedge_hub.presence import Presence, PresentNodes
 from fedge_hub.redis_store import RedisWantedStore
 from fedge_hub.requests import Requests
 from fedge_hub.settings import HubSettings
@@ -42,19 +43,19 @@ async def run(settings: HubSettings, ready: Ready) -> None:
         store = RedisWantedStore(redis)
         await store.prepare()
         down, events = FabricDownlink(fabric), Events(store)
+        clock = _SystemClock()
         nodes = Nodes(
             store=store,
             down=down,
             cloud=cloud,
-            clock=_SystemClock(),
+            clock=clock,
             absent_after_heartbeats=settings.absent_after_heartbeats,
         )
         Handlers(nodes=nodes, events=events, cloud=cloud, requests=requests).subscribe(fabric)
         server = uvicorn.Server(
             uvicorn.Config(
                 create_app(
-                    nodes=nodes,
-                    requests=requests,
+                    requests=PresentNodes(requests, Presence(nodes, store, clock)),
                     views=Views(nodes=nodes, store=store, down=down),
                     is_ready=connected.is_set,
                     statistics=fabric.statistics,

@@ -68,14 +68,16 @@ class Requests:
         self,
         node: NodeName,
         kind: str,
-        data: object,
+        data: Mapping[str, object],
         *,
         deadline_seconds: float,
         goes_on: bool = False,
         inputs: AsyncIterator[bytes] | None = None,
     ) -> AsyncGenerator[Mapping[str, Any], None]:
         """Yield the pieces of the answer in order; see ``RequestLink.ask``."""
-        envelope = Envelope(type=kind, source="/cloud/hub", data=data)
+        envelope = Envelope(
+            type=kind, source="/cloud/hub", data={**data, "deadline_seconds": deadline_seconds}
+        )
         pieces: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue(MAX_PENDING_PIECES)
         self._pending[envelope.id] = pieces
         early: dict[int, Mapping[str, Any]] = {}
@@ -100,6 +102,9 @@ class Requests:
                 if seen not in early:
                     async with asyncio.timeout(deadline_seconds):
                         piece = await pieces.get()
+                    if piece.get("cut"):  # the others, if any, will never come
+                        early[seen] = {**piece, "last": True}
+                        continue
                     # else it was delivered twice, or is none of ours: no more are on their way
                     if seen <= piece["index"] < seen + MAX_PENDING_PIECES:
                         early[piece["index"]] = piece
@@ -111,7 +116,9 @@ class Requests:
                 if piece["last"]:
                     goes_on = False
                     return
-                if goes_on and seen % TELL_PIECES == 0:
+                if piece.get("ready"):
+                    await self._tell(envelope.id, node, seen, is_over=False, begin=True)
+                elif goes_on and seen % TELL_PIECES == 0:
                     await self._tell(envelope.id, node, seen, is_over=False)
         finally:
             del self._pending[envelope.id]
@@ -188,6 +195,8 @@ def _piece(data: Any) -> Mapping[str, Any]:
     """
     fields.whole(data, "index")
     fields.flag(data, "last")
+    fields.flag(data, "ready", default=False)
+    fields.flag(data, "cut", default=False)
     fields.whole(data, "taken", default=0)
     fields.whole(data, "status", default=_OK, least=_OK, most=599)
     frame = fields.text(data, "frame", default="", most=MAX_PIECE)

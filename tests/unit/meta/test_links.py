@@ -145,3 +145,14 @@ async def test_broker_that_is_away_is_asked_again() -> None:
     await looked(links, lambda: len(world.asked) == 2)
     world.broken = False
     await looked(links, lambda: len(world.asked) == 3)
+
+
+@pytest.mark.parametrize(("there", "least", "most"), [(SILENT, 120, 240), (WELL[1:], 30, 60)])
+async def test_cloud_is_knocked_at_often_only_while_connections_wait_for_it(
+    there: list[Connection], least: int, most: int
+) -> None:
+    world = World(there=there, reachable=False)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(60):
+            await Links(line=world, broker=world).run()
+    assert least <= world.probes <= most + 1

@@ -7,6 +7,7 @@ While all is well this reads the kernel's table now and then and sends nothing.
 """
 
 import asyncio
+import random
 from datetime import timedelta
 from typing import Protocol
 
@@ -19,7 +20,8 @@ log = structlog.stdlib.get_logger("fedge.meta")
 
 LOOK_SECONDS = 2.0
 LOOK_AGAIN_SECONDS = 0.5
-"""How soon while something is wrong."""
+"""How soon while connections are silent: these wait for us. Links that are missing dial by
+themselves, and when the cloud itself is away so do those of every edge."""
 LINKS = len(MessageClass) + 1
 """A shovel for each class, and the federation link."""
 SILENT_SECONDS = 1.0
@@ -61,6 +63,7 @@ class Links:
         self._broker = broker
         self._now = asyncio.get_running_loop().time
         self._is_up: bool | None = None
+        self._are_silent = False
         self._reached_since: float | None = None
         self._not_before = 0.0
         self._wait = REPAIR_AGAIN_SECONDS
@@ -69,12 +72,15 @@ class Links:
         """Watch until cancelled."""
         while True:
             is_well = await self.look()
-            await asyncio.sleep(LOOK_SECONDS if is_well else LOOK_AGAIN_SECONDS)
+            wait = LOOK_AGAIN_SECONDS if self._are_silent else LOOK_SECONDS
+            # a fleet that lost the cloud at one moment does not knock at it in step
+            await asyncio.sleep(wait if is_well else random.uniform(wait / 2, wait))  # noqa: S311
 
     async def look(self) -> bool:
         """Look once, repair what may be repaired now, and return whether all was well."""
         found = self._line.connections()
         silent = [each for each in found if each.silent_seconds > SILENT_SECONDS]
+        self._are_silent = bool(silent)
         if not silent and len(found) >= LINKS:
             self._is_well()
             return True

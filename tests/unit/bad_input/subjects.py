@@ -392,7 +392,8 @@ def _device(name: str, revision: int, **wishes: str) -> Change:
         "metadata": {"name": name, "namespace": "default", "uid": f"uid-{name}"},
         "spec": {
             "nodeName": NODE,
-            "deviceModelRef": {"name": "thermometer"},
+            # a good one has none, for the model may be another by then
+            **({"deviceModelRef": {"name": "thermometer"}} if name == "ac" else {}),
             "properties": [
                 {"name": each, "desired": {"value": value, "metadata": {"timestamp": "1"}}}
                 for each, value in wishes.items()

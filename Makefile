@@ -8,10 +8,10 @@ BIN := .venv/bin
 SOURCES := $(wildcard libs/*/src services/*/src)
 PYTEST_ARGS ?=
 
-.PHONY: help install demo down test test-rabbitmq4 check format lock bench-pods chaos chaos-pods docs clean
+.PHONY: help install demo down test test-rabbitmq4 check format lock bench-outage bench-pods bench-reconnect chaos chaos-pods docs clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: ## Set up Debian packages, the virtual environment and generated code
 	@scripts/bootstrap
@@ -48,8 +48,14 @@ lock: ## Renew constraints.txt after a dependency changed
 	@mkdir -p .cache
 	@scripts/lock
 
+bench-outage: install ## Send a million events through an outage: none may be lost (takes half an hour)
+	@$(BIN)/python -m bench.outage
+
 bench-pods: install ## Measure how fast pods start, and how fast they come back without the cloud
 	@$(BIN)/python -m bench.pods
+
+bench-reconnect: install ## Let two hundred edges come back at once after the cloud restarted
+	@$(BIN)/python -m bench.reconnect
 
 FAULTS ?= 200
 chaos: install ## Break FAULTS things at random under load: nothing may be lost or diverge

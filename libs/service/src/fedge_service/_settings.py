@@ -48,9 +48,10 @@ class EdgeSettings(ServiceSettings):
     data_dir: Path = Path("/var/lib/fedge")
     """Folder of the edge's databases. It must outlive a reboot; it holds all the edge knows."""
 
-    heartbeat_seconds: float = Field(default=10.0, gt=0)
+    heartbeat_seconds: float = Field(default=10.0, ge=0.1, le=3600)
     """How often the node says that it is alive. Kubernetes renews its leases every 10 s; less costs
-    the link and the API server more, more makes an absent node show later."""
+    the link and the API server more, more makes an absent node show later. Hub believes
+    nothing below 0.1 or above 3600."""
 
 
 def describe(settings: BaseModel) -> dict[str, Any]:

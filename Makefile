@@ -8,7 +8,7 @@ BIN := .venv/bin
 SOURCES := $(wildcard libs/*/src services/*/src)
 PYTEST_ARGS ?=
 
-.PHONY: help install demo down test test-rabbitmq4 check format lock bench-outage bench-pods bench-reconnect chaos chaos-pods docs clean
+.PHONY: help install demo down test test-rabbitmq4 check format lock bench-fabric bench-outage bench-pods bench-reconnect chaos chaos-pods docs clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ format: ## Format the code and mend what can be mended
 lock: ## Renew constraints.txt after a dependency changed
 	@mkdir -p .cache
 	@scripts/lock
+
+bench-fabric: install ## Measure messages between edge and cloud against the bare broker links
+	@$(BIN)/python -m bench.fabric
 
 bench-outage: install ## Send a million events through an outage: none may be lost (takes half an hour)
 	@$(BIN)/python -m bench.outage

@@ -21,6 +21,7 @@ from fedge_fabric import (
     kinds,
 )
 from fedge_fabric import topology as t
+from fedge_fabric.definitions import link_queue
 from fedge_fabric.fabric import Delivery, Depth, Fabric
 from fedge_objects import Change, NodeName, ObjectKey, Version
 from tests.fixtures.servers import Broker, BrokerPair
@@ -272,6 +273,14 @@ async def test_refused_message_of_an_ordered_queue_lets_the_next_pass(rabbitmq: 
             await fabric.publish(new_envelope(number), exchange=t.REPORTED, routing_key=f"{name}.a")
         assert [(await heard.next()).envelope.data for _ in range(2)] == [0, 1]
         assert fabric.statistics.dead_lettered == 1
+
+
+async def test_depth_of_what_waits_for_a_node_is_told(broker_pair: BrokerPair) -> None:
+    waiting = link_queue(broker_pair.node)
+    fabric = fabric_of(broker_pair.cloud_url)
+    async with fabric.running(), asyncio.timeout(30):
+        while not await fabric.depths([waiting]):  # noqa: ASYNC110 - the link is being made
+            await asyncio.sleep(0.05)
 
 
 async def test_depth_of_queues_is_told_and_missing_ones_are_left_out(rabbitmq: Broker) -> None:

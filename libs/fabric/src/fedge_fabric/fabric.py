@@ -24,9 +24,11 @@ from aio_pika.exceptions import (
     ChannelNotFoundEntity,
     DeliveryError,
 )
+from aiormq import spec
 from faststream import AckPolicy
 from faststream.rabbit import Channel, RabbitBroker, RabbitExchange, RabbitMessage, RabbitQueue
 from faststream.rabbit.schemas import ExchangeType
+from typing_extensions import override
 from yarl import URL
 
 from fedge_fabric import topology, wire
@@ -98,6 +100,14 @@ class _Taken:
     queue: Queue
     definition: RabbitQueue
     channel: Channel
+
+
+class _Question(spec.Queue.Declare):
+    """Of any queue: the library refuses some names that brokers take, as those of federation."""
+
+    @override
+    def validate(self) -> None:
+        """Leave it to the broker."""
 
 
 class Fabric:
@@ -262,11 +272,11 @@ class Fabric:
             raise UnavailableError("the broker is not connected")
         # a queue that is not there closes the channel that asks
         async with await self._connection.channel() as channel:
+            underlay = cast("aiormq.Channel", await channel.get_underlay_channel())
             try:
-                queue = await channel.declare_queue(name, passive=True)
+                told = await underlay.rpc(_Question(queue=name, passive=True))
             except ChannelNotFoundEntity:
                 return None
-            told = queue.declaration_result
             return Depth(messages=told.message_count or 0, consumers=told.consumer_count or 0)
 
     async def _send(

@@ -138,6 +138,20 @@ async def test_node_that_is_back_is_sent_nothing_before_it_has_said_what_it_has(
     assert len(hub.world.sent) == 2
 
 
+async def test_what_a_node_told_unasked_before_it_was_back_has_nothing_sent_twice(hub: Hub) -> None:
+    await hub.arrives(a=Version(5, 5))
+    hub.world.time += 31
+    await hub.nodes.want(NODE, change("a", 6, 6))
+    hub.world.asked.clear()
+    waited = {"": VersionTree({str(KEY): "5.5"}).hash()}
+    await hub.nodes.compare(NODE, waited, {})
+    await hub.nodes.heard(NODE, 10)
+    await hub.nodes.compare(NODE, waited, {})
+    assert (hub.world.sent, hub.world.asked) == ([], ["digest ", "statuses"])
+    await hub.tells(a=Version(5, 5))
+    assert [each.version for each in hub.world.sent] == [Version(6, 6)]
+
+
 async def test_node_that_is_back_and_does_not_say_what_it_has_is_sent_what_it_was_not(
     hub: Hub,
 ) -> None:

@@ -165,7 +165,9 @@ class Nodes:
         """Find what the node lacks, a branch at a time, and send exactly that.
 
         Compared is what the node has with what it said that it has: where these agree, what is
-        lacking can be seen from here.
+        lacking can be seen from here. A hash of all that a node told unasked counts only while it
+        is present: one that is back is asked, and an older word beside its answer would have sent
+        twice what is under way.
 
         Args:
             node: who tells.
@@ -175,6 +177,9 @@ class Nodes:
         Raises:
             InvalidError: it has more objects than any node may have.
         """
+        is_unasked = not versions and hashes.keys() == {""}
+        if is_unasked and not await self.is_present(node):
+            return
         believed = await self._store.stored(node)
         if versions:
             has = {key: each for branch in versions.values() for key, each in branch.items()}

@@ -21,6 +21,16 @@ _RUNNING = (
 )
 
 
+_STUCK = (
+    "[P || P <- erlang:processes(),"
+    " {current_stacktrace, T} <- [erlang:process_info(P, current_stacktrace)],"
+    " lists:any(fun(F) -> lists:member(element(1, F),"
+    " [rabbit_federation_exchange_link, rabbit_shovel_worker]) end, T)]"
+)
+"""Links in the midst of a call to the cloud. One whose connection broke while it was being made
+waits for an answer for over a minute, and ends for nobody."""
+
+
 class Broker:
     """Asks the edge's broker, with a command that evaluates an expression in it."""
 
@@ -60,6 +70,8 @@ class Broker:
     async def restore_links(self) -> str:
         """Make every link that should run and does not anew, from the definitions.
 
+        Links that are in the midst of being made begin anew too.
+
         Raises:
             UnavailableError: the broker does not answer.
         """
@@ -68,7 +80,7 @@ class Broker:
             + [f'{{<<"federation-upstream">>, <<"{upstream_name(self._node)}">>}}']
         )
         return await self._evaluate(
-            f"begin Lost = [{wanted}] -- ({_RUNNING}),"
+            f"begin Lost = [{wanted}] -- ({_RUNNING}), [exit(P, kill) || P <- {_STUCK}],"
             ' [catch rabbit_runtime_parameters:clear_any(<<"/">>, C, N, <<"fedge">>)'
             " || {C, N} <- Lost],"
             " ok = rabbit_definitions:maybe_load_definitions(), [N || {_, N} <- Lost] end"

@@ -26,7 +26,7 @@ LINKS = len(MessageClass) + 1
 """A shovel for each class, and the federation link."""
 SILENT_SECONDS = 1.0
 """A connection whose kernel waits longer than this to try again is dropped when the line is up."""
-PATIENCE_SECONDS = 10.0
+PATIENCE_SECONDS = 5.0
 """For so long links dial by themselves while the cloud can be reached."""
 REPAIR_AGAIN_SECONDS = 5.0
 MOST_REPAIR_AGAIN_SECONDS = 300.0

@@ -20,15 +20,16 @@ _RUNNING = (
     " || S <- rabbit_federation_status:status(), proplists:get_value(status, S) =:= running]"
 )
 
-
-_STUCK = (
-    "[P || P <- erlang:processes(),"
+_END_STUCK = (
+    "[exit(P, kill) || P <- erlang:processes(),"
     " {current_stacktrace, T} <- [erlang:process_info(P, current_stacktrace)],"
-    " lists:any(fun(F) -> lists:member(element(1, F),"
-    " [rabbit_federation_exchange_link, rabbit_shovel_worker]) end, T)]"
+    " lists:any(fun({rabbit_amqp091_shovel, make_conn_and_chan, _, _}) -> true;"
+    " ({M, _, _, _}) -> M =:= rabbit_federation_exchange_link andalso"
+    ' lists:keymember(<<"federation-upstream">>, 1, Lost) end, T)]'
 )
-"""Links in the midst of a call to the cloud. One whose connection broke while it was being made
-waits for an answer for over a minute, and ends for nobody."""
+"""A link whose connection broke while it was being made waits for an answer for over a minute, and
+ends for nobody. A shovel at this step does not consume yet: one that is ended later would leave its
+consumer behind. What a federation link leaves behind are connections, which are dropped before."""
 
 
 class Broker:
@@ -57,20 +58,12 @@ class Broker:
         Raises:
             UnavailableError: the broker does not answer.
         """
-        # of this machine's own port on loopback the services' connections are
-        others = ", A =/= {127,0,0,1}" if self._port == self._own_port else ""
-        return await self._evaluate(
-            "length([P || P <- erlang:ports(), {ok, {A, N}} <- [catch inet:peername(P)],"
-            f" N =:= {self._port}{others},"
-            " begin catch inet:setopts(P, [{linger, {true, 0}}]),"
-            # their owners read the end and close; closed from here, they would not notice
-            " (catch gen_tcp:shutdown(P, read)) =:= ok end])"
-        )
+        return await self._evaluate(f"length({self._drop})")
 
     async def restore_links(self) -> str:
         """Make every link that should run and does not anew, from the definitions.
 
-        Links that are in the midst of being made begin anew too.
+        Is the federation link among them, then all connections are dropped too.
 
         Raises:
             UnavailableError: the broker does not answer.
@@ -80,10 +73,24 @@ class Broker:
             + [f'{{<<"federation-upstream">>, <<"{upstream_name(self._node)}">>}}']
         )
         return await self._evaluate(
-            f"begin Lost = [{wanted}] -- ({_RUNNING}), [exit(P, kill) || P <- {_STUCK}],"
+            f"begin Lost = [{wanted}] -- ({_RUNNING}),"
+            ' lists:keymember(<<"federation-upstream">>, 1, Lost) andalso'
+            f" length({self._drop}), {_END_STUCK},"
             ' [catch rabbit_runtime_parameters:clear_any(<<"/">>, C, N, <<"fedge">>)'
             " || {C, N} <- Lost],"
             " ok = rabbit_definitions:maybe_load_definitions(), [N || {_, N} <- Lost] end"
+        )
+
+    @property
+    def _drop(self) -> str:
+        # of this machine's own port on loopback the services' connections are
+        others = ", A =/= {127,0,0,1}" if self._port == self._own_port else ""
+        return (
+            "[P || P <- erlang:ports(), {ok, {A, N}} <- [catch inet:peername(P)],"
+            f" N =:= {self._port}{others},"
+            " begin catch inet:setopts(P, [{linger, {true, 0}}]),"
+            # their owners read the end and close; closed from here, they would not notice
+            " (catch gen_tcp:shutdown(P, read)) =:= ok end]"
         )
 
     async def _evaluate(self, expression: str) -> str:

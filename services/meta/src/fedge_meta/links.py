@@ -27,7 +27,7 @@ LINKS = len(MessageClass) + 1
 SILENT_SECONDS = 1.0
 """A connection whose kernel waits longer than this to try again is dropped when the line is up."""
 PATIENCE_SECONDS = 5.0
-"""For so long links dial by themselves while the cloud can be reached."""
+"""For so long links dial by themselves while the cloud can be reached, and none comes or goes."""
 REPAIR_AGAIN_SECONDS = 5.0
 MOST_REPAIR_AGAIN_SECONDS = 300.0
 
@@ -65,6 +65,7 @@ class Links:
         self._is_up: bool | None = None
         self._are_silent = False
         self._reached_since: float | None = None
+        self._count = 0
         self._not_before = 0.0
         self._wait = REPAIR_AGAIN_SECONDS
 
@@ -91,8 +92,8 @@ class Links:
             self._reached_since = None
             return False
         now = self._now()
-        if self._reached_since is None:
-            self._reached_since = now
+        if self._reached_since is None or len(found) != self._count:  # they are at it
+            self._reached_since, self._count = now, len(found)
         if now >= self._not_before:
             if silent:
                 await self._repair(now, "connections_dropped", is_drop=True)

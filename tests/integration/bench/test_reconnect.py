@@ -18,13 +18,16 @@ async def test_fleet_converges_soon_after_the_cloud_is_back_and_sends_no_more_th
     )
     assert is_good(result), result
     for variant in VARIANTS:
-        for kind in ("digests_up", "digest_questions_down", "status_questions_down"):
-            least = int(result[f"{variant}_{kind}_least"])
-            # an answer that is told unasked beside it may come at any time
-            assert least <= int(result[f"{variant}_{kind}"]) <= 2 * least, (variant, kind, result)
-        assert result[f"{variant}_objects_down"] == result[f"{variant}_objects_down_least"]
+        for kind in (
+            "digests_up",
+            "digest_questions_down",
+            "status_questions_down",
+            "objects_down",
+        ):
+            least, found = int(result[f"{variant}_{kind}_least"]), int(result[f"{variant}_{kind}"])
+            # what was under way when the cloud was killed may come again; a storm would be more
+            assert least <= found <= 3 * least, (variant, kind, result)
         assert result[f"{variant}_resyncs_asked"] == 0
-        assert result[f"{variant}_hub_retried"] == 0
 
 
 def test_fleet_that_takes_too_long_is_noticed() -> None:

@@ -12,6 +12,7 @@ from fedge_cli.demo import EDGE, POD, RunningContainer, Story
 from fedge_fabric import kinds
 from fedge_fabric import topology as t
 from fedge_fabric.fabric import Delivery, Fabric
+from fedge_service import backoff
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(180)]
 
@@ -156,3 +157,24 @@ async def test_node_that_is_away_is_told_of_at_once(story: Story) -> None:
     assert code != 0
     assert b"is away since" in err
     assert b"the command was not begun" in err
+
+
+@pytest.mark.usefixtures("container")
+async def test_terminal_of_a_client_that_was_killed_is_hung_up(story: Story) -> None:
+    script = "echo begun; exec sleep 1111"
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "fedge_cli", "exec", "-it"),
+        *("--kubeconfig", str(story.stack.kubeconfig), POD, "--", "sh", "-c", script),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert await process.stdout.readline() == b"begun\r\n"
+    process.kill()
+    await process.wait()
+    async with asyncio.timeout(60):
+        async for _ in backoff(first_seconds=0.5, most_seconds=1):
+            code, out, _ = await fedge_exec(story, POD, "--", "ps")
+            assert code == 0
+            if b"sleep 1111" not in out:
+                return

@@ -28,6 +28,7 @@ class Node(RequestLink):
 
     def __init__(self, *says: Said) -> None:
         self._says = says
+        self.said = 0
 
     @override
     async def ask(
@@ -43,7 +44,8 @@ class Node(RequestLink):
         for each in self._says:
             if isinstance(each, Exception):
                 raise each
-            yield each
+            self.said += 1
+            yield {"last": False, **each}
 
 
 class Client:
@@ -51,9 +53,14 @@ class Client:
 
     def __init__(self) -> None:
         self.got: list[Mapping[str, Any]] = []
+        self.is_gone = False
 
     async def run(self, *says: Said) -> None:
         """Have a command run at a node that says this."""
+        await self.run_at(Node(*says))
+
+    async def run_at(self, node: Node) -> None:
+        """Have a command run at a node."""
         scope = {
             "type": "websocket",
             "path_params": {"node": "gw", "namespace": "d", "pod": "p", "container": "c"},
@@ -61,12 +68,14 @@ class Client:
             "headers": [],
             "extensions": {"websocket.http.response": {}},
         }
-        await ContainerExec(Node(*says)).serve(WebSocket(scope, self._receive, self._send))
+        await ContainerExec(node).serve(WebSocket(scope, self._receive, self._send))
 
     async def _receive(self) -> MutableMapping[str, Any]:
         return {"type": "websocket.connect"}
 
     async def _send(self, message: MutableMapping[str, Any]) -> None:
+        if self.is_gone and message["type"] == "websocket.send":
+            raise OSError("gone")
         self.got.append(message)
 
     def frames(self) -> list[bytes]:
@@ -107,6 +116,23 @@ async def test_command_says_itself_how_it_ended() -> None:
     client = Client()
     await client.run(READY, RUNS, frame(b"\1out"), RUNS, frame(b"\3{}"))
     assert client.frames() == [b"\1out", b"\3{}"]
+
+
+async def test_client_is_looked_after_while_a_command_is_silent_and_left_alone_after_its_end() -> (
+    None
+):
+    client = Client()
+    await client.run(READY, RUNS, RUNS, frame(b"\3{}"), RUNS, {**RUNS, "last": True})
+    assert [each.get("bytes") for each in client.got[1:-1]] == [b"\1", b"\3{}"]
+
+
+async def test_command_is_given_up_when_its_client_is_found_gone() -> None:
+    client = Client()
+    client.is_gone = True
+    node = Node(READY, RUNS, *[RUNS] * 3, frame(b"\3{}"))
+    await client.run_at(node)
+    assert [each["type"] for each in client.got] == ["websocket.accept"]
+    assert node.said == 3
 
 
 @pytest.mark.parametrize(

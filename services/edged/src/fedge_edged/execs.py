@@ -116,7 +116,7 @@ class Execs:
                 try:
                     await _show(socket, sink)
                 except BaseException:
-                    if asked.tty:  # nobody watches any more
+                    if asked.tty and asked.stdin:  # nobody watches any more
                         await asyncio.shield(_hang_up(socket))
                     raise
                 finally:

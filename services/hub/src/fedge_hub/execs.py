@@ -82,11 +82,13 @@ async def _pass_on(socket: WebSocket, node: NodeName, pieces: AsyncGenerator[Any
             async for piece in pieces:
                 if piece["status"] != _OK:
                     failure = str(piece["body"]).strip()
-                # a piece without a frame tells that the node is there; passed on as no output, it
-                # shows whether somebody still watches
-                frame = base64.b64decode(piece["frame"]) if "frame" in piece else _NO_OUTPUT
-                has_ended = has_ended or frame[:1] == _ENDED
-                await socket.send_bytes(frame)
+                if "frame" in piece:
+                    frame = base64.b64decode(piece["frame"])
+                    has_ended = has_ended or frame[:1] == _ENDED
+                    await socket.send_bytes(frame)
+                elif not (has_ended or piece["last"]):
+                    # the node is there; does somebody still watch?
+                    await socket.send_bytes(_NO_OUTPUT)
         except TimeoutError:
             failure = f"node {node!r} fell silent; whether the command goes on is not known"
         except (UnroutableError, UnavailableError) as exc:

@@ -6,6 +6,7 @@ channel.
 """
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, urlencode
 
@@ -87,7 +88,8 @@ async def _join(hub: "ClientConnection", receive: Receive, send: Send) -> None:
         await asyncio.wait({showing, typing}, return_when=asyncio.FIRST_COMPLETED)
         if showing.done():
             await showing
-            await send({"type": "websocket.close", "code": 1000})
+            with contextlib.suppress(OSError):  # the client is gone
+                await send({"type": "websocket.close", "code": 1000})
     finally:
         for task in (showing, typing):
             task.cancel()
@@ -96,7 +98,10 @@ async def _join(hub: "ClientConnection", receive: Receive, send: Send) -> None:
 
 async def _show(hub: "ClientConnection", send: Send) -> None:
     async for frame in hub:
-        await send({"type": "websocket.send", "bytes": frame})
+        try:
+            await send({"type": "websocket.send", "bytes": frame})
+        except OSError:  # the client is gone, or leaving because it heard how the command ended
+            return
 
 
 async def _type(hub: "ClientConnection", receive: Receive) -> None:

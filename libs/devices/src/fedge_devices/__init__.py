@@ -1,0 +1,39 @@
+"""What a Device and its DeviceModel say, as cloud and edge read them alike."""
+
+from fedge_devices._kinds import DEVICE_MODELS, DEVICE_STATUSES, DEVICES, GROUP, VERSION
+from fedge_devices._models import Access, MergeRule, Model, ModelProperty, read_model
+from fedge_devices._stamps import HybridClock
+from fedge_devices._values import Problem, as_text, problem_of
+from fedge_devices._wishes import (
+    MAX_PROPERTIES,
+    STAMPS_ANNOTATION,
+    Declared,
+    Stamp,
+    read_declared,
+    read_stamps,
+    write_stamps,
+)
+
+__all__ = [
+    "DEVICES",
+    "DEVICE_MODELS",
+    "DEVICE_STATUSES",
+    "GROUP",
+    "MAX_PROPERTIES",
+    "STAMPS_ANNOTATION",
+    "VERSION",
+    "Access",
+    "Declared",
+    "HybridClock",
+    "MergeRule",
+    "Model",
+    "ModelProperty",
+    "Problem",
+    "Stamp",
+    "as_text",
+    "problem_of",
+    "read_declared",
+    "read_model",
+    "read_stamps",
+    "write_stamps",
+]

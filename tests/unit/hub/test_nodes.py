@@ -252,6 +252,27 @@ async def test_what_a_node_lost_from_a_branch_is_sent_again_and_no_more(hub: Hub
     assert [str(each.key) for each in hub.world.sent] == [lost]
 
 
+async def test_a_node_is_asked_again_what_became_of_what_it_has_until_that_is_known(
+    hub: Hub,
+) -> None:
+    await hub.arrives()
+    await hub.nodes.want(NODE, change("a", 5, 5))
+    tree = VersionTree({str(KEY): "5.5"})
+    applied = Applied(version=Version(5, 5))
+    await hub.nodes.compare(NODE, {}, {"": {KEY: Version(5, 5)}})
+    await hub.nodes.applied(NODE, {KEY: applied})
+    await hub.nodes.compare(NODE, {}, {"": {}})  # an answer of before it was stored comes late
+    hub.world.asked.clear()
+    await hub.nodes.compare(NODE, {}, {"": {KEY: Version(5, 5)}})
+    await hub.nodes.compare(NODE, {"": tree.hash()}, {})
+    assert "statuses" in hub.world.asked
+    await hub.nodes.applied(NODE, {KEY: applied})
+    hub.world.asked.clear()
+    await hub.nodes.compare(NODE, {"": tree.hash()}, {})
+    assert "statuses" not in hub.world.asked
+    assert (await hub.store.wanted(NODE))[KEY].applied == applied
+
+
 async def test_only_what_a_node_should_have_can_be_applied(hub: Hub) -> None:
     await hub.arrives()
     await hub.nodes.want(NODE, change("a", 5, 5))

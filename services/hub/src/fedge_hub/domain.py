@@ -203,7 +203,10 @@ class Nodes:
             log.info("node_not_linked_down", node=node)
 
     async def _settle(self, node: NodeName, has: Mapping[ObjectKey, Version]) -> None:
-        """Send whatever the node has not, and tombstones for what is proved to be gone."""
+        """Send whatever the node has not, and tombstones for what is proved to be gone.
+
+        What it has and is not known to be applied or failed, it is asked about.
+        """
         wanted = await self._store.wanted(node)
         lacking = [key for key, each in wanted.items() if _lacks(has.get(key), each)]
         await self._store.forget_sent(node, lacking)
@@ -219,6 +222,9 @@ class Nodes:
             await self._store.want(node, change)
         await self._store.mark_settled(node)
         await self._send_unsent(node)
+        if any(_is_unclear(has.get(key), each) for key, each in wanted.items()):
+            # what became of it was not told yet, or was forgotten here
+            await self._down.ask_statuses(node)
         if lacking or unknown:
             log.info(
                 "node_repaired", node=node, has=len(has), lacking=len(lacking), over=len(unknown)
@@ -270,3 +276,10 @@ def _lacks(has: Version | None, wanted: Wanted) -> bool:
     if has is None:
         return not wanted.gone
     return has < wanted.since
+
+
+def _is_unclear(has: Version | None, wanted: Wanted) -> bool:
+    """Whether a node has what is ``wanted``, and what became of it there is not known."""
+    if wanted.gone or has is None or has < wanted.since:
+        return False
+    return wanted.applied is None or wanted.applied.version < wanted.since

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 
 import pytest
 
@@ -20,7 +21,7 @@ class World:
         self.failures = 0
         self.told: asyncio.Queue[tuple[str, int]] = asyncio.Queue()
 
-    async def status(self, key: ObjectKey) -> JsonObject | None:
+    def status(self, key: ObjectKey, sequence: int) -> JsonObject | None:  # noqa: ARG002
         return {"n": self.now} if key.name != "gone" else None
 
     async def publish(self, envelope: Envelope, *, exchange: str, routing_key: str) -> None:
@@ -39,7 +40,7 @@ async def test_what_changes_while_the_broker_is_away_is_told_once_with_its_newes
     running = asyncio.create_task(reporting.run(world, world))
     world.away = True
     for world.now in range(1, 50):
-        reporting.add(keys)
+        reporting.add(dict.fromkeys(keys, 0.0))
         await asyncio.sleep(0.1)
     assert world.failures
     world.away = False
@@ -48,3 +49,60 @@ async def test_what_changes_while_the_broker_is_away_is_told_once_with_its_newes
     running.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await running
+
+
+@pytest.mark.looptime
+async def test_first_news_passes_at_once_and_later_ones_together_at_the_end_of_the_interval() -> (
+    None
+):
+    world = World()
+    reporting = Reporting(NodeName("edge-1"), every_seconds=1.0)
+    keys = [ObjectKey(DEVICES, "default", name) for name in ("a", "b")]
+    loop = asyncio.get_running_loop()
+    told: list[tuple[str, int, float]] = []
+
+    async def listen() -> None:
+        while True:
+            subject, number = await world.told.get()
+            told.append((subject, number, loop.time() - began))
+
+    began = loop.time()
+    tasks = [
+        asyncio.create_task(reporting.run(world, world)),
+        asyncio.create_task(listen()),
+    ]
+    for world.now in range(1, 301):
+        reporting.add(dict.fromkeys(keys, 0.0))
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(2)
+    for subject in map(str, keys):
+        mine = [(number, at) for name, number, at in told if name == subject]
+        assert mine[0][1] < 0.02
+        assert len(mine) <= 4  # three seconds of news, and the last
+        assert mine[-1][0] == 300
+        assert all(later - at > 0.99 for (_, at), (_, later) in itertools.pairwise(mine))
+    for each in tasks:
+        each.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@pytest.mark.looptime
+async def test_what_is_no_news_is_told_late_and_news_that_follow_it_at_once() -> None:
+    world = World()
+    reporting = Reporting(NodeName("edge-1"), every_seconds=1.0)
+    key = ObjectKey(DEVICES, "default", "a")
+    running = asyncio.create_task(reporting.run(world, world))
+    reporting.add({key: 0.0})
+    assert (await world.told.get())[1] == 0
+    world.now = 1
+    reporting.add({key: 60.0})
+    await asyncio.sleep(30)
+    assert world.told.empty()
+    world.now = 2
+    reporting.add({key: 0.0})
+    async with asyncio.timeout(0.1):
+        assert (await world.told.get())[1] == 2
+    await asyncio.sleep(100)
+    assert world.told.empty()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)

@@ -2,7 +2,7 @@
 
 from fedge_devices._kinds import DEVICE_MODELS, DEVICE_STATUSES, DEVICES, GROUP, VERSION
 from fedge_devices._models import Access, MergeRule, Model, ModelProperty, read_model
-from fedge_devices._stamps import HybridClock
+from fedge_devices._stamps import HybridClock, milliseconds
 from fedge_devices._values import Problem, as_text, problem_of
 from fedge_devices._wishes import (
     MAX_PROPERTIES,
@@ -31,6 +31,7 @@ __all__ = [
     "Problem",
     "Stamp",
     "as_text",
+    "milliseconds",
     "problem_of",
     "read_declared",
     "read_model",

@@ -1,96 +1,77 @@
-"""What the cloud's objects say about a twin.
+"""What the cloud's objects say about a twin."""
 
-The rule for desired values is "the cloud wins when it speaks": a value that the manifest changes
-replaces what the edge wished meanwhile; a manifest that changes elsewhere does not.
-"""
-
-from collections.abc import Iterator
 from dataclasses import replace
 
+from fedge_devices import MAX_PROPERTIES, Declared, HybridClock, Model, Stamp, read_declared
 from fedge_objects import Change, JsonObject, ObjectKey
-from fedge_twin.device import DEVICE_MODELS, Device, Model, ModelProperty, Property, Side
+from fedge_twin.device import DEVICE_MODELS, Device, Property, Wish
+from fedge_twin.merging import declared
 
 
-def declare(before: Device | None, change: Change) -> Device:
+def declare(
+    before: Device | None, change: Change, model: Model | None, clock: HybridClock
+) -> Device:
     """Return the device as its Device object now says.
 
     Args:
         before: as it was; None if it is new here.
         change: the object; no tombstone.
+        model: what its model says; None if it has none, or it is not known yet.
+        clock: takes notice of the cloud's stamps.
     """
     obj = change.object or {}
-    spec = _dict(obj.get("spec"))
     metadata = _dict(obj.get("metadata"))
     uid = str(metadata.get("uid") or "")
     if before is not None and before.uid != uid:
         before = None  # another device of the same name
-    model = _dict(spec.get("deviceModelRef")).get("name")
+    said = dict(list(read_declared(obj).items())[:MAX_PROPERTIES])
+    for each in said.values():
+        clock.saw(each.stamp.at)
+    now = clock.stamp()
     known = dict(before.properties) if before else {}
-    declared = {name: _declare(known.get(name), name, wish) for name, wish in _wishes(spec)}
-    kept = {name: each for name, each in known.items() if not each.in_manifest}
+    properties = {name: each for name, each in known.items() if not each.in_manifest}
+    for name, each in said.items():
+        properties[name] = declared(known.get(name) or Property(name=name), each, model, now)
     return Device(
         key=change.key,
         uid=uid,
         version=change.version,
         description=str(_dict(metadata.get("annotations")).get("description") or ""),
-        model=ObjectKey(DEVICE_MODELS, change.key.namespace, str(model)) if model else None,
+        model=model_of(change),
         state=before.state if before else "",
         last_online=before.last_online if before else "",
-        sequence=before.sequence + 1 if before else 1,
-        properties={**kept, **declared},
+        properties=properties,
     )
 
 
-def read_model(obj: JsonObject) -> Model:
-    """Return what a DeviceModel object says about properties."""
-    return {
-        str(each["name"]): ModelProperty(
-            type=str(each.get("type") or "string").lower(),
-            minimum=_number(each.get("minimum")),
-            maximum=_number(each.get("maximum")),
-        )
-        for each in _named(_dict(obj.get("spec")))
+def model_of(change: Change) -> ObjectKey | None:
+    """Return the model that a Device object names."""
+    spec = _dict((change.object or {}).get("spec"))
+    name = _dict(spec.get("deviceModelRef")).get("name")
+    return ObjectKey(DEVICE_MODELS, change.key.namespace, str(name)) if name else None
+
+
+def declare_again(device: Device, model: Model | None, clock: HybridClock) -> Device:
+    """Return the device after its model changed: a wish may be good by now, or bad."""
+    now = clock.stamp()
+    properties = {
+        name: declared(each, _said(each), model, now) if each.in_manifest else each
+        for name, each in device.properties.items()
     }
+    return replace(device, properties=properties)
 
 
-def _declare(before: Property | None, name: str, wish: JsonObject | None) -> Property:
-    if before is None:
-        before = Property(name=name)
-    if wish == before.wish:
-        return replace(before, in_manifest=True)
-    desired = None
-    if wish is not None:
-        old = before.desired
-        desired = Side(
-            value=wish["value"],
-            metadata=_dict(wish.get("metadata")),
-            cloud=old.cloud + 1 if old else 1,
-            edge=old.edge if old else 0,
-        )
-    return replace(before, in_manifest=True, wish=wish, desired=desired)
-
-
-def _wishes(spec: JsonObject) -> Iterator[tuple[str, JsonObject | None]]:
-    for each in _named(spec):
-        desired = each.get("desired")
-        has_value = isinstance(desired, dict) and desired.get("value") not in (None, "")
-        yield str(each["name"]), desired if has_value else None
-
-
-def _named(spec: JsonObject) -> list[JsonObject]:
-    properties = spec.get("properties")
-    if not isinstance(properties, list):
-        return []
-    return [each for each in properties if isinstance(each, dict) and each.get("name")]
+def _said(each: Property) -> Declared:
+    wish: Wish | None = each.wish
+    return Declared(
+        name=each.name,
+        wish=None if wish is None else {"value": wish.value, "metadata": wish.metadata},
+        stamp=Stamp(wish.at if wish else 0),
+        rule=each.rule,
+        is_told=each.is_told,
+        report_cycle_ms=each.report_cycle_ms,
+    )
 
 
 def _dict(value: object) -> JsonObject:
     return value if isinstance(value, dict) else {}
-
-
-def _number(value: object) -> float | None:
-    """Return a bound; the API gives numbers, older manifests strings."""
-    try:
-        return None if value is None else float(str(value))
-    except ValueError:
-        return None

@@ -7,31 +7,36 @@ them: how often the cloud and how often the edge has changed it
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
+from fedge_devices import DEVICE_MODELS, DEVICES, MergeRule, as_text
 from fedge_objects import JsonObject, ObjectKey, Version
 
-DEVICES = "devices.devices.kubeedge.io"
-DEVICE_MODELS = "devicemodels.devices.kubeedge.io"
+__all__ = ["DEVICES", "DEVICE_MODELS", "Conflict", "Device", "Property", "Side", "Wish"]
+
+By = Literal["cloud", "edge", "device"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Side:
+class Side(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """A property's value as it is wished, or as it was reported.
 
     Attributes:
         value: any JSON.
+        by: who said so.
         metadata: what came with it, e.g. ``{"timestamp": ms}``.
         cloud: how often the cloud changed it.
         edge: how often the edge changed it.
+        at: since when; a stamp of ``fedge_devices.HybridClock``.
     """
 
     value: Any
-    metadata: JsonObject = field(default_factory=dict)
+    by: By = "device"
+    metadata: JsonObject = {}
     cloud: int = 0
     edge: int = 0
+    at: int = 0
 
     @property
     def text(self) -> str:
@@ -39,8 +44,41 @@ class Side:
         return as_text(self.value)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Property:
+class Wish(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """What the manifest wishes, whatever it is at the edge by now.
+
+    Attributes:
+        value: any JSON.
+        metadata: what goes with it.
+        at: since when, by the cloud's stamp; 0: not known.
+    """
+
+    value: Any
+    metadata: JsonObject = {}
+    at: int = 0
+
+
+class Conflict(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """Two wishes of which one was lost, until the next is made.
+
+    Attributes:
+        kept: value of the one that holds.
+        kept_by: who wished it: cloud or edge.
+        lost: value of the other.
+        lost_by: who wished that.
+        rule: why.
+        at: when that was decided, a stamp.
+    """
+
+    kept: Any
+    kept_by: By
+    lost: Any
+    lost_by: By
+    rule: MergeRule
+    at: int
+
+
+class Property(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=False):
     """One property of a device.
 
     Attributes:
@@ -48,18 +86,30 @@ class Property:
         type: as the device declared it, in lower case; empty if it did not.
         optional: whether the device may delete it.
         in_manifest: whether the Device object names it.
-        wish: ``desired`` as the Device object last said it, whatever it is at the edge by now.
+        is_told: whether its reported value is told to the cloud.
+        report_cycle_ms: least time between two times that it is; 0: what holds for all.
+        rule: the manifest's merge rule, if it says one.
+        wish: what the manifest wishes.
+        problem: why that wish is not taken: reason and text; None if it is.
         desired: what it should be.
         reported: what the device says that it is.
+        conflict: of the last two wishes, if one was lost.
+        changes: counts what became of it, for its history.
     """
 
     name: str
     type: str = ""
     optional: bool = True
     in_manifest: bool = False
-    wish: JsonObject | None = None
+    is_told: bool = True
+    report_cycle_ms: int = 0
+    rule: MergeRule | None = None
+    wish: Wish | None = None
+    problem: tuple[str, str] | None = None
     desired: Side | None = None
     reported: Side | None = None
+    conflict: Conflict | None = None
+    changes: int = 0
 
     @property
     def differs(self) -> bool:
@@ -67,6 +117,18 @@ class Property:
         if self.desired is None:
             return False
         return self.reported is None or self.reported.text != self.desired.text
+
+    def is_kept_as(self, other: "Property") -> bool:
+        """Whether the disk need not tell them apart.
+
+        They differ in when the device last said the same at most, and a stamp of that.
+        """
+        if self == other:
+            return True
+        mine, its = self.reported, other.reported
+        if mine is None or its is None or (mine.cloud, mine.edge) != (its.cloud, its.edge):
+            return False
+        return msgspec.structs.replace(self, reported=its) == other
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +143,6 @@ class Device:
         model: its DeviceModel, if it names one.
         state: as it last said: online, offline, ok, unknown, unhealthy; empty before.
         last_online: when it last said online or ok, RFC 3339; empty before.
-        sequence: counts what changed of all that the cloud is told.
         properties: by name.
     """
 
@@ -92,7 +153,6 @@ class Device:
     model: ObjectKey | None = None
     state: str = ""
     last_online: str = ""
-    sequence: int = 0
     properties: Mapping[str, Property] = field(default_factory=dict)
 
     @property
@@ -104,27 +164,3 @@ class Device:
     def differs(self) -> bool:
         """Whether any property does not yet say what it should."""
         return any(each.differs for each in self.properties.values())
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelProperty:
-    """What a DeviceModel says about a property.
-
-    Attributes:
-        type: lower case: int, float, double, string, boolean, bytes, stream.
-        minimum: least number, if one is given.
-        maximum: greatest number, if one is given.
-    """
-
-    type: str
-    minimum: float | None = None
-    maximum: float | None = None
-
-
-Model = Mapping[str, ModelProperty]
-"""A DeviceModel: its properties by name."""
-
-
-def as_text(value: Any) -> str:
-    """Return a JSON value as a string: a string as it is, anything else as its JSON."""
-    return value if isinstance(value, str) else msgspec.json.encode(value).decode()

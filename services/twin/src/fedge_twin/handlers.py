@@ -6,16 +6,14 @@ from fedge_fabric.effects import Effects
 from fedge_fabric.fabric import Delivery, Fabric
 from fedge_objects import NodeName
 from fedge_twin.device import DEVICE_MODELS, DEVICES
-from fedge_twin.reporting import Reporting
 from fedge_twin.twins import Twins
 
 
 class Handlers:
     """Reads messages and calls the domain."""
 
-    def __init__(self, twins: Twins, reporting: Reporting, effects: Effects) -> None:
+    def __init__(self, twins: Twins, effects: Effects) -> None:
         self._twins = twins
-        self._reporting = reporting
         self._effects = effects
 
     def subscribe(self, fabric: Fabric, node: NodeName) -> None:
@@ -35,5 +33,5 @@ class Handlers:
         """Tell the cloud of all devices again."""
         if delivery.envelope.type != kinds.STATUSES_ASKED:
             raise InvalidError(f"message type {delivery.envelope.type!r} is no request to twin")
-        self._reporting.add(self._twins.keys)
+        self._twins.tell_all()
         self._effects.tell_again()

@@ -7,7 +7,8 @@ is away nothing is kept for devices; on return each gets the difference that it 
 """
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+from collections import deque
+from collections.abc import Coroutine, Iterable, Sequence
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
@@ -18,8 +19,9 @@ from fedge_fabric import UnavailableError
 from fedge_objects import NodeName
 from fedge_service import backoff
 from fedge_twin.payloads import Message
-from fedge_twin.topics import filters, filters_of
-from fedge_twin.twins import Twins, Word
+from fedge_twin.quota import Admitted, Parked, Quota
+from fedge_twin.topics import Word, filters, filters_of
+from fedge_twin.twins import Twins
 
 log = structlog.stdlib.get_logger("fedge.twin")
 
@@ -27,7 +29,10 @@ CLIENT_ID: Final = "fedge-twin"
 KEEPALIVE_SECONDS = 30
 AT_LEAST_ONCE: Final = 1
 TAKEN_AT_ONCE = 256
-PUBLISHED_AT_ONCE = 64
+PUBLISHED_AT_ONCE = 256
+MAX_OUTGOING = 4096
+"""Of as many messages to devices the next words wait for the broker to take them."""
+PUBLISH_SECONDS = 30.0
 CANCEL_AGAIN_SECONDS = 1.0
 _REFUSED: Final = 0x80
 
@@ -35,12 +40,13 @@ _REFUSED: Final = 0x80
 class MqttLink:
     """One connection to the devices' broker, made anew whenever it is lost."""
 
-    def __init__(self, url: str, node: NodeName) -> None:
+    def __init__(self, url: str, node: NodeName, quota: Quota) -> None:
         """Prepare; nothing is connected yet.
 
         Args:
             url: ``mqtt://user:password@host:port``.
             node: whose membership is asked for.
+            quota: how much each device may say.
         """
         parts = urlsplit(url)
         if parts.scheme != "mqtt" or not parts.hostname:
@@ -50,14 +56,19 @@ class MqttLink:
         self._user = unquote(parts.username) if parts.username else None
         self._password = unquote(parts.password) if parts.password else None
         self._node = node
-        self._outgoing: asyncio.Queue[Message] = asyncio.Queue()
+        self._quota = quota
+        self._outgoing: deque[Message] = deque()
+        self._news = asyncio.Event()
+        self._has_room = asyncio.Event()
         self.connected = asyncio.Event()
 
     def send(self, messages: Iterable[Message]) -> None:
         """Publish, if the broker is there."""
         if self.connected.is_set():
-            for message in messages:
-                self._outgoing.put_nowait(message)
+            self._outgoing.extend(messages)
+            self._news.set()
+            if len(self._outgoing) >= MAX_OUTGOING:
+                self._has_room.clear()
 
     async def run(self, twins: Twins) -> None:
         """Hear and speak until cancelled."""
@@ -85,21 +96,25 @@ class MqttLink:
             identifier=CLIENT_ID,
             clean_session=False,
             keepalive=KEEPALIVE_SECONDS,
+            max_inflight_messages=PUBLISHED_AT_ONCE,
         )
         client.pending_calls_threshold = PUBLISHED_AT_ONCE
         # the library acknowledges before we have stored; its own client lets us do it ourselves
         client._client.manual_ack_set(True)  # noqa: SLF001
         async with client:
-            self._outgoing = asyncio.Queue()
+            self._outgoing.clear()
+            self._has_room.set()
+            self._quota.forget()
             for each in filters(self._node):
                 await _subscribe(client, each)
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._follow_names(client, twins), name="mqtt-names")
                 tasks.create_task(self._hear(client, twins), name="mqtt-hear")
+                tasks.create_task(self._hear_parked(client, twins), name="mqtt-parked")
                 tasks.create_task(self._speak(client), name="mqtt-speak")
                 self.connected.set()
                 log.info("mqtt_connected", broker=f"{self._host}:{self._port}")
-                await twins.differences()
+                twins.differences()
 
     async def _hear(self, client: aiomqtt.Client, twins: Twins) -> None:
         messages = client.messages
@@ -107,29 +122,50 @@ class MqttLink:
             batch = [first]
             while len(messages) and len(batch) < TAKEN_AT_ONCE:
                 batch.append(await anext(messages))
-            words = [Word(str(each.topic), _bytes(each.payload)) for each in batch]
-            async for _ in backoff(first_seconds=0.2, most_seconds=2):
-                try:
-                    await twins.hear(words)
-                except UnavailableError as exc:
-                    # they stay with the broker, in order, until there is room
-                    log.warning("words_wait", words=len(words), reason=str(exc))
-                else:
-                    break
+            taken = []
             for each in batch:
-                client._client.ack(each.mid, each.qos)  # noqa: SLF001 - see above
+                word = Word(str(each.topic), _bytes(each.payload), (each.mid, each.qos))
+                match self._quota.admit(word):
+                    case Admitted():
+                        taken.append(word)
+                    case Parked(instead_of, is_answered):
+                        if instead_of is not None:
+                            self._acknowledge(client, [instead_of])
+                            if is_answered:
+                                self.send(twins.over_quota(instead_of))
+            await self._take(client, twins, taken)
+
+    async def _hear_parked(self, client: aiomqtt.Client, twins: Twins) -> None:
+        """Take the last word of those who said too much, as soon as they may speak again."""
+        while True:
+            await self._take(client, twins, await self._quota.due())
+
+    async def _take(self, client: aiomqtt.Client, twins: Twins, words: Sequence[Word]) -> None:
+        if not words:
+            return
+        async for _ in backoff(first_seconds=0.2, most_seconds=2):
+            try:
+                await twins.hear(words)
+            except UnavailableError as exc:
+                # they stay with the broker, in order, until there is room
+                log.warning("words_wait", words=len(words), reason=str(exc))
+            else:
+                break
+        self._acknowledge(client, words)
+        await self._has_room.wait()
+
+    def _acknowledge(self, client: aiomqtt.Client, words: Iterable[Word]) -> None:
+        for each in words:
+            client._client.ack(*each.receipt)  # noqa: SLF001 - see _serve
 
     async def _speak(self, client: aiomqtt.Client) -> None:
         while True:
-            batch = [await self._outgoing.get()]
-            while not self._outgoing.empty() and len(batch) < PUBLISHED_AT_ONCE:
-                batch.append(self._outgoing.get_nowait())
-            async with asyncio.TaskGroup() as tasks:
-                for each in batch:  # tasks begin, and so publish, in this order
-                    tasks.create_task(
-                        client.publish(each.topic, each.payload, qos=AT_LEAST_ONCE),
-                        name=f"publish {each.topic}",
-                    )
+            await self._news.wait()
+            self._news.clear()
+            while self._outgoing:
+                await _publish(client, self._outgoing)
+                if len(self._outgoing) < MAX_OUTGOING:
+                    self._has_room.set()
 
     async def _follow_names(self, client: aiomqtt.Client, twins: Twins) -> None:
         subscribed: set[str] = set()
@@ -160,6 +196,18 @@ async def _to_its_end(work: Coroutine[None, None, None]) -> None:
             task.cancel()
             await asyncio.wait({task}, timeout=CANCEL_AGAIN_SECONDS)
     task.result()
+
+
+async def _publish(client: aiomqtt.Client, outgoing: "deque[Message]") -> None:
+    """Publish some of what waits, in order, and wait until the broker has the last of it.
+
+    Past the library's own ``publish``, which waits for each message by itself.
+    """
+    for _ in range(min(len(outgoing), PUBLISHED_AT_ONCE) - 1):
+        each = outgoing.popleft()
+        client._client.publish(each.topic, each.payload, AT_LEAST_ONCE)  # noqa: SLF001
+    last = outgoing.popleft()
+    await client.publish(last.topic, last.payload, AT_LEAST_ONCE, timeout=PUBLISH_SECONDS)
 
 
 async def _subscribe(client: aiomqtt.Client, topic_filter: str) -> None:

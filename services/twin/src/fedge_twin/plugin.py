@@ -1,7 +1,8 @@
 """Twin, put together."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,9 +41,9 @@ class _Outlets:
         if self.link is not None:
             self.link.send(messages)
 
-    def to_cloud(self, keys: Iterable[ObjectKey]) -> None:
+    def to_cloud(self, news: Mapping[ObjectKey, float]) -> None:
         if self.reporting is not None:
-            self.reporting.add(keys)
+            self.reporting.add(news)
 
 
 async def run(settings: TwinSettings, ready: Ready) -> None:
@@ -67,14 +68,21 @@ async def run(settings: TwinSettings, ready: Ready) -> None:
         from fedge_fabric.fabric import Fabric  # noqa: PLC0415
         from fedge_twin.handlers import Handlers  # noqa: PLC0415
         from fedge_twin.mqtt import MqttLink  # noqa: PLC0415
+        from fedge_twin.quota import Quota  # noqa: PLC0415
         from fedge_twin.reporting import Reporting  # noqa: PLC0415
 
-        link = outlets.link = MqttLink(settings.mqtt_url.get_secret_value(), node)
-        reporting = outlets.reporting = Reporting(node)
+        quota = Quota(
+            words_per_second=settings.words_per_second,
+            burst=settings.words_at_once,
+            clock=time.monotonic,
+        )
+        link = outlets.link = MqttLink(settings.mqtt_url.get_secret_value(), node, quota)
+        reporting = Reporting(node, every_seconds=settings.report_every_seconds)
+        outlets.reporting = reporting
         fabric = Fabric(
             edge.amqp_url.get_secret_value(), service="twin", exchanges=topology.EDGE_EXCHANGES
         )
-        Handlers(twins, reporting, effects).subscribe(fabric, node)
+        Handlers(twins, effects).subscribe(fabric, node)
         reconnected = asyncio.Event()
         fabric.on_reconnected(reconnected.set)
         async with asyncio.TaskGroup() as tasks:

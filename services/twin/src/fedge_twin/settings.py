@@ -15,5 +15,16 @@ class TwinSettings(ServiceSettings):
     """The MQTT broker that the devices speak to: the edge's own, or another. ``mqtt://`` only; it
     is meant for the gateway's own network."""
 
+    report_every_seconds: float = Field(default=0.75, ge=0)
+    """Least time between two reports of one device to the cloud. The first passes at once; what
+    follows within this time is told at its end, as it is then."""
+
+    words_per_second: float = Field(default=200.0, ge=0)
+    """As many messages a second are taken of one device in the long run; 0: no limit. Of what is
+    over it only the newest waits, and the others are answered with 429 and counted."""
+
+    words_at_once: float = Field(default=400.0, ge=1)
+    """As many messages of one device are taken at once after silence."""
+
     edge: EdgeSettings = Field(default_factory=EdgeSettings)
     """What the services of one edge share."""

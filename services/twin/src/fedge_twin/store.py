@@ -1,24 +1,29 @@
-"""Twins in SQLite: one row per device, one per property.
+"""Twins in SQLite, and in memory as they were last committed.
 
 Every commit reaches the disk before it returns (``synchronous=FULL``), so what was acknowledged
 after it survives a power cut. What the cloud has been told is not kept: all is told again at start,
-which spares the flash a second write per report.
+which spares the flash a second write per report. A report that says again what is known costs no
+write at all.
 """
 
 import asyncio
 import sqlite3
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Self
 
 import aiosqlite
 import msgspec
+import structlog
 
 from fedge_fabric import UnavailableError
-from fedge_objects import ObjectKey, Version
-from fedge_twin.device import DEVICE_MODELS, DEVICES, Device, Property, Side
+from fedge_objects import JsonObject, ObjectKey, Version
+from fedge_twin.device import DEVICE_MODELS, DEVICES, By, Device, Property, Side, Wish
+
+log = structlog.stdlib.get_logger("fedge.twin")
 
 MIGRATIONS: Final = (
     """
@@ -55,20 +60,65 @@ CREATE TABLE properties (
     PRIMARY KEY (namespace, device, name)
 ) WITHOUT ROWID;
 """,
+    """
+CREATE TABLE twins (
+    namespace TEXT NOT NULL,
+    device    TEXT NOT NULL,
+    property  TEXT NOT NULL,
+    body      BLOB NOT NULL,
+    PRIMARY KEY (namespace, device, property)
+) WITHOUT ROWID;
+CREATE TABLE history (
+    namespace TEXT    NOT NULL,
+    device    TEXT    NOT NULL,
+    property  TEXT    NOT NULL,
+    slot      INTEGER NOT NULL,
+    number    INTEGER NOT NULL,
+    body      BLOB    NOT NULL,
+    PRIMARY KEY (namespace, device, property, slot)
+) WITHOUT ROWID;
+ALTER TABLE devices DROP COLUMN sequence;
+""",
 )
-"""Step ``n`` brings a file of version ``n`` to ``n + 1``. A side is JSON ``[value, metadata]``."""
+"""Step ``n`` brings a file of version ``n`` to ``n + 1``; what SQL cannot say is in ``_moved``."""
 
-_DEVICE_COLUMNS = (
-    "namespace, name, uid, decided, revision, description, model, state, last_online, sequence"
-)
-_PROPERTY_COLUMNS = (
-    "name, type, optional, in_manifest, wish, desired, desired_cloud, desired_edge,"
-    " reported, reported_cloud, reported_edge"
-)
+HISTORY: Final = 20
+"""So many of its last values are kept of each property, desired and reported together."""
+MAX_REMEMBERED_BYTES: Final = 1024
+"""A larger value has a place in the history, but is not repeated there."""
+
+_MOVED_IN: Final = 2
+_DEVICE_COLUMNS = "namespace, name, uid, decided, revision, description, model, state, last_online"
 
 
 class StoreError(Exception):
     """The file cannot be used; the message names it and the remedy."""
+
+
+@dataclass(slots=True)
+class Draft:
+    """What is to become of the twins, before it is committed."""
+
+    committed: Mapping[ObjectKey, Device]
+    changed: dict[ObjectKey, Device | None] = field(default_factory=dict)
+    replaced: set[ObjectKey] = field(default_factory=set)
+
+    def get(self, key: ObjectKey) -> Device | None:
+        """Return a device as it is here; None if it is not of this node."""
+        return self.changed[key] if key in self.changed else self.committed.get(key)
+
+    def put(self, device: Device) -> None:
+        """Set a device."""
+        before = self.get(device.key)
+        if before is not None and before.uid != device.uid:
+            self.replaced.add(device.key)  # what its namesake had is none of its own
+            before = None
+        self.changed[device.key] = _counted(device, before.properties if before else {})
+
+    def remove(self, key: ObjectKey) -> None:
+        """Remove a device."""
+        self.changed[key] = None
+        self.replaced.add(key)
 
 
 class TwinStore:
@@ -77,8 +127,14 @@ class TwinStore:
     def __init__(self, connection: aiosqlite.Connection, incarnation: int) -> None:
         self._connection = connection
         self._changing = asyncio.Lock()
+        self._devices: dict[ObjectKey, Device] = {}
         self.incarnation = incarnation
-        """When this file was made, in ms: what it tells is newer than what an earlier one told."""
+        """When the file was opened, in ms: what is told is newer than what was told before."""
+
+    @property
+    def devices(self) -> Mapping[ObjectKey, Device]:
+        """All devices, as they were last committed."""
+        return self._devices
 
     @classmethod
     @asynccontextmanager
@@ -94,101 +150,163 @@ class TwinStore:
             await connection.execute("PRAGMA synchronous=FULL")
             await connection.execute("PRAGMA busy_timeout=5000")
             await _migrate(connection, path)
-            [[incarnation]] = await connection.execute_fetchall("SELECT incarnation FROM file")
-            yield cls(connection, incarnation)
+            store = cls(connection, await _next_incarnation(connection))
+            await store._load()
+            yield store
 
     @asynccontextmanager
-    async def changing(self) -> AsyncIterator[None]:
+    async def changing(self) -> AsyncIterator[Draft]:
         """Commit what is put and removed inside, or take all of it back; one at a time.
 
         Raises:
             UnavailableError: the file takes nothing now, e.g. because the disk is full.
         """
         async with self._changing:
-            try:
-                await self._connection.execute("BEGIN IMMEDIATE")
-                yield
-                await self._connection.commit()
-            except sqlite3.OperationalError as exc:
-                await asyncio.shield(self._connection.rollback())
-                raise UnavailableError(f"the twins cannot be stored now: {exc}") from exc
-            except BaseException:
-                await asyncio.shield(self._connection.rollback())
-                raise
+            draft = Draft(self._devices)
+            yield draft
+            await self._commit(draft)
+            for key, device in draft.changed.items():
+                if device is None:
+                    self._devices.pop(key, None)
+                else:
+                    self._devices[key] = device
 
-    async def read(self, key: ObjectKey) -> Device | None:
-        """Return a device as it was last committed; None if it is not of this node.
+    async def history(
+        self, key: ObjectKey, name: str = "", limit: int = HISTORY
+    ) -> list[JsonObject]:
+        """Return what became of a device's properties, newest first.
+
+        Args:
+            key: of the device.
+            name: of one property; empty for all.
+            limit: as many at most.
 
         Raises:
             UnavailableError: the file cannot be read now.
         """
-        async with self._changing:
-            try:
-                return await self.get(key)
-            except sqlite3.OperationalError as exc:
-                raise UnavailableError(f"the twins cannot be read now: {exc}") from exc
-
-    async def get(self, key: ObjectKey) -> Device | None:
-        """Return a device, for use inside ``changing``; None if it is not of this node."""
-        rows = list(
-            await self._connection.execute_fetchall(
-                f"SELECT {_DEVICE_COLUMNS} FROM devices WHERE namespace = ? AND name = ?",  # noqa: S608 - constants
-                (key.namespace, key.name),
+        try:
+            rows = await self._connection.execute_fetchall(
+                "SELECT property, number, body FROM history"
+                " WHERE namespace = ? AND device = ? AND (? = '' OR property = ?)",
+                (key.namespace, key.name, name, name),
             )
-        )
-        if not rows:
-            return None
-        properties = await self._connection.execute_fetchall(
-            f"SELECT {_PROPERTY_COLUMNS} FROM properties WHERE namespace = ? AND device = ?",  # noqa: S608
-            (key.namespace, key.name),
-        )
-        return _device(tuple(rows[0]), [_property(tuple(row)) for row in properties])
+        except sqlite3.OperationalError as exc:
+            raise UnavailableError(f"the twins cannot be read now: {exc}") from exc
+        entries = [(msgspec.json.decode(body), number, name) for name, number, body in rows]
+        entries.sort(key=lambda each: (each[0]["time"], each[1]), reverse=True)
+        return [{"property": name, **entry} for entry, _, name in entries[:limit]]
 
-    async def keys(self) -> list[ObjectKey]:
-        """Return the keys of all devices."""
-        rows = await self._connection.execute_fetchall("SELECT namespace, name FROM devices")
-        return [ObjectKey(DEVICES, namespace, name) for namespace, name in rows]
+    async def _load(self) -> None:
+        properties: dict[tuple[str, str], list[Property]] = {}
+        decoder = msgspec.json.Decoder(Property)
+        for namespace, name, body in await self._connection.execute_fetchall(
+            "SELECT namespace, device, body FROM twins"
+        ):
+            properties.setdefault((namespace, name), []).append(decoder.decode(body))
+        for row in await self._connection.execute_fetchall(
+            f"SELECT {_DEVICE_COLUMNS} FROM devices"  # noqa: S608 - a constant
+        ):
+            device = _device(tuple(row), properties.get((row[0], row[1]), ()))
+            self._devices[device.key] = device
 
-    async def put(self, device: Device, before: Device | None) -> None:
-        """Write a device over what it was before; of its properties those that changed."""
-        key = device.key
-        await self._connection.execute(
-            "INSERT OR REPLACE INTO devices VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                key.namespace,
-                key.name,
-                device.uid,
-                *device.version,
-                device.description,
-                device.model.name if device.model else "",
-                device.state,
-                device.last_online,
-                device.sequence,
+    async def _commit(self, draft: Draft) -> None:
+        devices, twins, history, gone = [], [], [], []
+        for key, after in draft.changed.items():
+            before = None if key in draft.replaced else self._devices.get(key)
+            where = (key.namespace, key.name)
+            if after is None:
+                continue
+            if before is None or _lasting(before) != _lasting(after):
+                devices.append(_columns(after))
+            old = before.properties if before else {}
+            for name, each in after.properties.items():
+                known = old.get(name)
+                if known is not None and each.is_kept_as(known):
+                    continue
+                twins.append((*where, name, msgspec.json.encode(each)))
+                history += [(*where, name, *entry) for entry in _entries(known, each)]
+            gone += [(*where, name) for name in old if name not in after.properties]
+        replaced = [(key.namespace, key.name) for key in draft.replaced if key in self._devices]
+        own = (("devices", "name"), ("twins", "device"), ("history", "device"))
+        steps: list[tuple[str, list[Any]]] = [
+            *(
+                (f"DELETE FROM {table} WHERE namespace = ? AND {column} = ?", replaced)  # noqa: S608
+                for table, column in own
             ),
-        )
-        old = before.properties if before else {}
-        changed = [each for name, each in device.properties.items() if old.get(name) != each]
-        if changed:
-            await self._connection.executemany(
-                "INSERT OR REPLACE INTO properties VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                [(key.namespace, key.name, *_row(each)) for each in changed],
-            )
-        gone = old.keys() - device.properties.keys()
-        if gone:
-            await self._connection.executemany(
-                "DELETE FROM properties WHERE namespace = ? AND device = ? AND name = ?",
-                [(key.namespace, key.name, name) for name in gone],
-            )
+            *(
+                (f"DELETE FROM {table} WHERE namespace = ? AND device = ? AND property = ?", gone)  # noqa: S608
+                for table in ("twins", "history")
+            ),
+            ("INSERT OR REPLACE INTO devices VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", devices),
+            ("INSERT OR REPLACE INTO twins VALUES (?, ?, ?, ?)", twins),
+            ("INSERT OR REPLACE INTO history VALUES (?, ?, ?, ?, ?, ?)", history),
+        ]
+        await self._write([each for each in steps if each[1]])
 
-    async def remove(self, key: ObjectKey) -> None:
-        """Remove a device."""
-        where = (key.namespace, key.name)
-        await self._connection.execute(
-            "DELETE FROM properties WHERE namespace = ? AND device = ?", where
-        )
-        await self._connection.execute(
-            "DELETE FROM devices WHERE namespace = ? AND name = ?", where
-        )
+    async def _write(self, steps: list[tuple[str, list[Any]]]) -> None:
+        if not steps:
+            return
+        try:
+            await self._connection.execute("BEGIN IMMEDIATE")
+            for statement, rows in steps:
+                await self._connection.executemany(statement, rows)
+            await self._connection.commit()
+        except sqlite3.OperationalError as exc:
+            await asyncio.shield(self._connection.rollback())
+            raise UnavailableError(f"the twins cannot be stored now: {exc}") from exc
+        except BaseException:
+            await asyncio.shield(self._connection.rollback())
+            raise
+
+
+def _counted(after: Device, before: Mapping[str, Property]) -> Device:
+    """Return a device whose properties count how often their values changed."""
+    properties = {
+        name: _with_changes(each, before.get(name)) for name, each in after.properties.items()
+    }
+    return replace(after, properties=properties)
+
+
+def _with_changes(each: Property, before: Property | None) -> Property:
+    if each is before:
+        return each
+    if before is None:
+        before = Property(name=each.name)
+    count = sum(1 for _ in _news(before, each))
+    return msgspec.structs.replace(each, changes=before.changes + count) if count else each
+
+
+def _news(before: Property, after: Property) -> Iterable[tuple[str, Side | None]]:
+    """Yield the sides of a property that changed, and what they are now."""
+    for side, old, new in (
+        ("desired", before.desired, after.desired),
+        ("reported", before.reported, after.reported),
+    ):
+        if old is new or (
+            old is not None
+            and new is not None
+            and (old.cloud, old.edge, old.by) == (new.cloud, new.edge, new.by)
+        ):
+            continue
+        yield side, new
+
+
+def _entries(before: Property | None, after: Property) -> list[tuple[int, int, bytes]]:
+    """Return what is new in the history of a property: slot, number and body."""
+    news = list(_news(before or Property(name=after.name), after))
+    first = after.changes - len(news)
+    now = time.time_ns() // 1_000_000
+    entries = []
+    for number, (side, value) in enumerate(news, start=first):
+        by: By = value.by if value else "device" if side == "reported" else "cloud"
+        body: JsonObject = {"side": side, "by": by, "time": now}
+        body["value"] = None if value is None else value.value
+        encoded = msgspec.json.encode(body)
+        if len(encoded) > MAX_REMEMBERED_BYTES:
+            del body["value"]
+            encoded = msgspec.json.encode({**body, "bytes": len(encoded)})
+        entries.append((number % HISTORY, number, encoded))
+    return entries
 
 
 async def _migrate(connection: aiosqlite.Connection, path: Path) -> None:
@@ -200,14 +318,58 @@ async def _migrate(connection: aiosqlite.Connection, path: Path) -> None:
         )
     for version, script in enumerate(MIGRATIONS[found:], start=found + 1):
         if version == 1:
-            script += f"INSERT INTO file VALUES ({time.time_ns() // 1_000_000});"  # noqa: PLW2901, S608
-        await connection.executescript(
-            f"BEGIN IMMEDIATE; {script} PRAGMA user_version = {version}; COMMIT;"
+            script += "INSERT INTO file VALUES (0);"  # noqa: PLW2901
+        await connection.execute("BEGIN IMMEDIATE")
+        for statement in script.split(";"):
+            await connection.execute(statement)
+        if version == _MOVED_IN:
+            await _move(connection)
+        await connection.execute(f"PRAGMA user_version = {version}")
+        await connection.commit()
+
+
+async def _move(connection: aiosqlite.Connection) -> None:
+    """Take over the properties of a file of version 1."""
+    rows = await connection.execute_fetchall("SELECT * FROM properties")
+    moved = []
+    for row in rows:
+        namespace, device, name, kind, optional, in_manifest, wish, *sides = row
+        wished = None if wish is None else msgspec.json.decode(wish)
+        each = Property(
+            name=name,
+            type=kind,
+            optional=bool(optional),
+            in_manifest=bool(in_manifest),
+            wish=wished and Wish(wished["value"], wished.get("metadata") or {}),
+            desired=_side("cloud", *sides[:3]),
+            reported=_side("device", *sides[3:]),
         )
+        moved.append((namespace, device, name, msgspec.json.encode(each)))
+    await connection.executemany("INSERT INTO twins VALUES (?, ?, ?, ?)", moved)
+    await connection.execute("DROP TABLE properties")
 
 
-def _device(row: tuple[Any, ...], properties: list[Property]) -> Device:
-    namespace, name, uid, decided, revision, description, model, state, last_online, sequence = row
+def _side(by: By, body: bytes | None, cloud: int, edge: int) -> Side | None:
+    if body is None:
+        return None
+    value, metadata = msgspec.json.decode(body)
+    return Side(value=value, by=by, metadata=metadata, cloud=cloud, edge=edge)
+
+
+async def _next_incarnation(connection: aiosqlite.Connection) -> int:
+    """Count a start: later than the one before, whatever the clock says."""
+    [[last]] = await connection.execute_fetchall("SELECT incarnation FROM file")
+    incarnation = max(int(last) + 1, time.time_ns() // 1_000_000)
+    try:
+        await connection.execute("UPDATE file SET incarnation = ?", (incarnation,))
+    except sqlite3.OperationalError as exc:
+        # the disk is full: the clock alone must do
+        log.warning("start_not_counted", reason=str(exc))
+    return incarnation
+
+
+def _device(row: tuple[Any, ...], properties: Iterable[Property]) -> Device:
+    namespace, name, uid, decided, revision, description, model, state, last_online = row
     return Device(
         key=ObjectKey(DEVICES, namespace, name),
         uid=uid,
@@ -216,45 +378,24 @@ def _device(row: tuple[Any, ...], properties: list[Property]) -> Device:
         model=ObjectKey(DEVICE_MODELS, namespace, model) if model else None,
         state=state,
         last_online=last_online,
-        sequence=sequence,
         properties={each.name: each for each in properties},
     )
 
 
-def _property(row: tuple[Any, ...]) -> Property:
-    name, type_, optional, in_manifest, wish, *sides = row
-    desired, desired_cloud, desired_edge, reported, reported_cloud, reported_edge = sides
-    return Property(
-        name=name,
-        type=type_,
-        optional=bool(optional),
-        in_manifest=bool(in_manifest),
-        wish=None if wish is None else msgspec.json.decode(wish),
-        desired=_side(desired, desired_cloud, desired_edge),
-        reported=_side(reported, reported_cloud, reported_edge),
-    )
-
-
-def _row(each: Property) -> tuple[Any, ...]:
+def _columns(device: Device) -> tuple[Any, ...]:
     return (
-        each.name,
-        each.type,
-        each.optional,
-        each.in_manifest,
-        None if each.wish is None else msgspec.json.encode(each.wish),
-        *_side_columns(each.desired),
-        *_side_columns(each.reported),
+        device.key.namespace,
+        device.key.name,
+        device.uid,
+        *device.version,
+        device.description,
+        device.model.name if device.model else "",
+        device.state,
+        device.last_online,
     )
 
 
-def _side(body: bytes | None, cloud: int, edge: int) -> Side | None:
-    if body is None:
-        return None
-    value, metadata = msgspec.json.decode(body)
-    return Side(value=value, metadata=metadata, cloud=cloud, edge=edge)
-
-
-def _side_columns(side: Side | None) -> tuple[bytes | None, int, int]:
-    if side is None:
-        return None, 0, 0
-    return msgspec.json.encode([side.value, side.metadata]), side.cloud, side.edge
+def _lasting(device: Device) -> tuple[Any, ...]:
+    """Return what is worth a write: when it was last online, to the minute."""
+    *columns, last_online = _columns(device)
+    return (*columns, last_online[: len("2026-01-02T03:04")])

@@ -9,6 +9,7 @@ still be read; and each known device with a dotted name gets a subscription of i
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 from fedge_objects import NodeName, ObjectKey
 from fedge_twin.device import DEVICES
@@ -44,6 +45,21 @@ class MembershipAsked:
     """The topic by which somebody asks what devices the node has."""
 
 
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A message of a device.
+
+    Attributes:
+        topic: that it came on.
+        payload: as it came.
+        receipt: by which the broker is told that it was taken: packet id and QoS.
+    """
+
+    topic: str
+    payload: bytes
+    receipt: tuple[int, int] = (0, 0)
+
+
 def device_topic(key: ObjectKey, what: str) -> str:
     """Return a device's topic."""
     return f"{_DEVICE}/{key.namespace}/{key.name}/{what}"
@@ -69,6 +85,7 @@ def filters_of(keys: Iterable[ObjectKey]) -> set[str]:
     }
 
 
+@lru_cache(maxsize=16384)
 def read_topic(topic: str) -> FromDevice | MembershipAsked | None:
     """Return what a topic means; None if it is not for twin."""
     levels = topic.split("/")

@@ -5,20 +5,21 @@ given to the device when it arises and again whenever the device shows itself, u
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Protocol
 
 import structlog
 
+from fedge_devices import HybridClock, Model, read_model
 from fedge_objects import Change, JsonObject, NodeName, ObjectKey, Version
 from fedge_twin import payloads
-from fedge_twin.declaring import declare, read_model
-from fedge_twin.device import DEVICE_MODELS, DEVICES, Device, Model, as_text
+from fedge_twin.declaring import declare, declare_again, model_of
+from fedge_twin.device import DEVICE_MODELS, DEVICES, Device
 from fedge_twin.payloads import BadPayloadError, Message
-from fedge_twin.store import TwinStore
-from fedge_twin.topics import FromDevice, MembershipAsked, What, read_topic
+from fedge_twin.statuses import status_of
+from fedge_twin.store import HISTORY, Draft, TwinStore
+from fedge_twin.topics import FromDevice, MembershipAsked, What, Word, read_topic
 from fedge_twin.updating import RefusedError, set_state, types_of, update
 
 log = structlog.stdlib.get_logger("fedge.twin")
@@ -27,7 +28,7 @@ Clock = Callable[[], datetime]
 Given = Callable[[], Awaitable[Sequence[Change] | None]]
 """Reads all devices and models that the node was given; None if there is no telling yet."""
 
-_NO_MODEL: Model = {}
+_BROKEN = (ValueError, TypeError, KeyError, RecursionError)
 
 
 class Outlets(Protocol):
@@ -37,17 +38,13 @@ class Outlets(Protocol):
         """Publish to the devices."""
         ...
 
-    def to_cloud(self, keys: Iterable[ObjectKey]) -> None:
-        """Tell the cloud the status of these devices, as it is when it is told."""
+    def to_cloud(self, news: Mapping[ObjectKey, float]) -> None:
+        """Tell the cloud the status of these devices, as it is when it is told.
+
+        Args:
+            news: least seconds since the device was told of before; 0: what holds for all.
+        """
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Word:
-    """A message of a device."""
-
-    topic: str
-    payload: bytes
 
 
 class Twins:
@@ -61,40 +58,43 @@ class Twins:
         self._outlets = outlets
         self._given = given
         self._clock = clock
-        self._models: dict[ObjectKey, tuple[Version, Model]] = {}
+        self._stamps = HybridClock(self._now_ms)
+        for device in store.devices.values():
+            for each in device.properties.values():
+                for word in (each.desired, each.wish):
+                    self._stamps.saw(word.at if word else 0)
+        self._models: dict[ObjectKey, tuple[Version, Model | None]] = {}
         self._gone: dict[ObjectKey, Version] = {}
-        self.keys: set[ObjectKey] = set()
-        """All devices of the node."""
         self.keys_changed = asyncio.Event()
+
+    @property
+    def keys(self) -> Collection[ObjectKey]:
+        """All devices of the node."""
+        return self._store.devices.keys()
 
     async def reconcile(self) -> None:
         """Make the twins those of the devices that the node was given."""
         messages: list[Message] = []
-        async with self._store.changing():
-            self._know(await self._store.keys())
+        async with self._store.changing() as draft:
             # read under the store's lock: whatever is told of by message was readable before
             given = await self._given()
             if given is not None:
                 for change in sorted(given, key=lambda each: each.key.resource):
-                    messages += await self._take(change)
+                    messages += self._take(change, draft)
                 present = {change.key for change in given}
-                for key in self.keys - present:
-                    messages += await self._drop(key)
-            self._know(await self._store.keys())
+                for key in self._store.devices.keys() - present:
+                    messages += self._drop(key, draft)
+        self.keys_changed.set()
         self._outlets.to_devices(messages)
-        self._outlets.to_cloud(self.keys)
+        self.tell_all()
 
     async def take(self, change: Change) -> None:
         """Take a device or a model that the node was given, or that is gone."""
-        async with self._store.changing():
-            messages = await self._take(change)
-            present = await self._store.get(change.key) is not None
-        if present != (change.key in self.keys):
-            (self.keys.add if present else self.keys.discard)(change.key)
-            self.keys_changed.set()
+        async with self._store.changing() as draft:
+            messages = self._take(change, draft)
+        self.keys_changed.set()
         self._outlets.to_devices(messages)
-        if present:
-            self._outlets.to_cloud([change.key])
+        self._outlets.to_cloud(dict.fromkeys(draft.changed, 0.0))
 
     async def hear(self, words: Sequence[Word]) -> None:
         """Take messages of devices, in order, and answer them; all are stored on return.
@@ -103,60 +103,86 @@ class Twins:
         """
         try:
             await self._hear(words)
-        except (ValueError, TypeError, KeyError, RecursionError):
+        except _BROKEN:
             log.exception("words_not_taken", words=len(words))
             for word in words:
                 await self._hear_alone(word)
 
-    async def differences(self) -> None:
+    def over_quota(self, word: Word) -> list[Message]:
+        """Return the answer to a word that is not taken because its device says too much."""
+        topic = read_topic(word.topic)
+        if not isinstance(topic, FromDevice):
+            return []
+        reason = "more words a second than a device may say: this one was dropped for a newer one"
+        event_id = payloads.event_id_of(word.payload)
+        return [payloads.refused(topic.result, event_id, self._now_ms(), 429, reason)]
+
+    def differences(self) -> None:
         """Give every device that is not as it should be its difference."""
-        for key in sorted(self.keys):
-            device = await self._store.read(key)
-            if device is not None and device.differs:
+        for device in self._store.devices.values():
+            if device.differs:
                 self._outlets.to_devices(self._delta(device))
 
-    async def status(self, key: ObjectKey) -> JsonObject | None:
+    def show(self, keys: Iterable[ObjectKey]) -> None:
+        """Publish what devices are, and should be, for somebody who listens as of now."""
+        for key in keys:
+            device = self._store.devices.get(key)
+            if device is not None and device.properties:
+                types = self._types(device)
+                message = payloads.document(
+                    device, device, device.properties, self._now_ms(), types
+                )
+                self._outlets.to_devices([message, *self._delta(device)])
+
+    def tell_all(self) -> None:
+        """Tell the cloud of all devices."""
+        self._outlets.to_cloud(dict.fromkeys(self.keys, 0.0))
+
+    def status(self, key: ObjectKey, sequence: int) -> JsonObject | None:
         """Return what the cloud is told of a device; None if it is gone.
 
-        https://kubeedge.io/docs/developer/device_crd: DeviceStatus.
+        Args:
+            key: of the device.
+            sequence: of the tellings about it.
         """
-        device = await self._store.read(key)
+        device = self._store.devices.get(key)
         if device is None:
             return None
-        status: JsonObject = {"twins": _twins(device)}
-        if device.state:
-            status["state"] = device.state
-        if device.last_online:
-            status["lastOnlineTime"] = device.last_online
         return {
             "uid": device.uid,
-            "status": status,
-            "observed": [self._store.incarnation, device.sequence],
+            "status": status_of(device),
+            "observed": [self._store.incarnation, sequence],
             "finished": False,
         }
 
-    def _know(self, keys: Iterable[ObjectKey]) -> None:
-        known = set(keys)
-        if known != self.keys:
-            self.keys = known
-            self.keys_changed.set()
+    async def history(
+        self, key: ObjectKey, name: str = "", limit: int = HISTORY
+    ) -> list[JsonObject] | None:
+        """Return what became of a device's properties, newest first; None if it is not here.
 
-    async def _take(self, change: Change) -> list[Message]:
+        Each has ``property``, ``side`` (desired or reported), ``by`` (device, edge or cloud),
+        ``time`` (ms since 1970) and ``value``, or ``bytes`` of one that was too large to keep.
+        """
+        if key not in self._store.devices:
+            return None
+        return await self._store.history(key, name, limit)
+
+    def _take(self, change: Change, draft: Draft) -> list[Message]:
         if change.key.resource == DEVICE_MODELS:
-            self._take_model(change)
-            return []
+            return self._take_model(change, draft)
         if change.key.resource != DEVICES:
             return []
-        before = await self._store.get(change.key)
+        before = draft.get(change.key)
         known = before.version if before else self._gone.get(change.key)
         if known is not None and change.version <= known:
             return []
         if change.is_gone:
             self._gone[change.key] = change.version
-            return await self._drop(change.key)
+            return self._drop(change.key, draft)
         self._gone.pop(change.key, None)
-        after = declare(before, change)
-        await self._store.put(after, before)
+        model = self._model(model_of(change))
+        after = declare(before, change, model, self._stamps)
+        draft.put(after)
         messages = self._delta(after)
         if before is None:
             added = [(after, self._types(after))]
@@ -164,24 +190,34 @@ class Twins:
             log.info("device_added", device=after.id)
         return messages
 
-    def _take_model(self, change: Change) -> None:
+    def _take_model(self, change: Change, draft: Draft) -> list[Message]:
         known = self._models.get(change.key)
-        if known is None or change.version > known[0]:
-            model = _NO_MODEL if change.object is None else read_model(change.object)
-            self._models[change.key] = (change.version, model)
+        if known is not None and change.version <= known[0]:
+            return []
+        model = None if change.object is None else read_model(change.object)
+        self._models[change.key] = (change.version, model)
+        messages: list[Message] = []
+        for before in list(self._store.devices.values()):
+            if before.model != change.key:
+                continue
+            after = declare_again(draft.get(before.key) or before, model, self._stamps)
+            if after != before:
+                draft.put(after)
+                messages += self._delta(after)
+        return messages
 
-    async def _drop(self, key: ObjectKey) -> list[Message]:
-        device = await self._store.get(key)
+    def _drop(self, key: ObjectKey, draft: Draft) -> list[Message]:
+        device = draft.get(key)
         if device is None:
             return []
-        await self._store.remove(key)
+        draft.remove(key)
         log.info("device_removed", device=device.id)
         return [payloads.membership_updated(self._node, self._now_ms(), removed=[device])]
 
     async def _hear_alone(self, word: Word) -> None:
         try:
             await self._hear([word])
-        except (ValueError, TypeError, KeyError, RecursionError) as exc:
+        except _BROKEN as exc:
             log.exception("word_not_taken", topic=word.topic)
             topic = read_topic(word.topic)
             if isinstance(topic, FromDevice):
@@ -192,43 +228,47 @@ class Twins:
 
     async def _hear(self, words: Sequence[Word]) -> None:
         messages: list[Message] = []
-        changed: set[ObjectKey] = set()
-        async with self._store.changing():
+        news: dict[ObjectKey, float] = {}
+        async with self._store.changing() as draft:
             for word in words:
                 match read_topic(word.topic):
                     case FromDevice() as topic:
-                        messages += await self._answer(topic, word.payload, changed)
+                        messages += self._answer(topic, word.payload, draft, news)
                     case MembershipAsked():
-                        messages += await self._list(word.payload)
+                        messages += self._list(word.payload)
                     case None:
                         log.warning("topic_unknown", topic=word.topic)
         self._outlets.to_devices(messages)
-        self._outlets.to_cloud(changed)
+        if news:
+            self._outlets.to_cloud(news)
 
-    async def _answer(
-        self, topic: FromDevice, payload: bytes, changed: set[ObjectKey]
+    def _answer(
+        self, topic: FromDevice, payload: bytes, draft: Draft, news: dict[ObjectKey, float]
     ) -> list[Message]:
-        device = await self._store.get(topic.key)
-        event_id = payloads.event_id_of(payload)
+        device = draft.get(topic.key)
         if device is None:
             reason = f"device {topic.key.namespace}/{topic.key.name} is not on this node"
+            event_id = payloads.event_id_of(payload)
             return [payloads.refused(topic.result, event_id, self._now_ms(), 404, reason)]
         try:
             after, answers = self._do(device, topic.what, payload)
         except (BadPayloadError, RefusedError) as exc:
-            return [payloads.refused(topic.result, event_id, self._now_ms(), 400, str(exc))]
-        if after != device:
-            await self._store.put(after, device)
-            changed.add(device.key)
+            code = exc.code if isinstance(exc, RefusedError) else 400
+            event_id = payloads.event_id_of(payload)
+            return [payloads.refused(topic.result, event_id, self._now_ms(), code, str(exc))]
+        if after is not device:
+            draft.put(after)
+            interval = _interval(device, after)
+            if interval is not None:
+                news[device.key] = min(interval, news.get(device.key, interval))
         return answers + self._delta(after)
 
     def _do(self, device: Device, what: What, payload: bytes) -> tuple[Device, list[Message]]:
         now = self._now_ms()
-        types = self._types(device)
         match what:
             case What.GET:
                 asked = payloads.read_asked(payload)
-                return device, [payloads.got(device, asked.event_id, now, types)]
+                return device, [payloads.got(device, asked.event_id, now, self._types(device))]
             case What.STATE:
                 asked_state = payloads.read_state(payload)
                 moment = self._clock().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -236,7 +276,9 @@ class Twins:
                 return after, [payloads.state_updated(after, asked_state.event_id, now)]
             case What.UPDATE:
                 asked_update = payloads.read_update(payload)
-                after = update(device, asked_update, self._model(device))
+                after = update(
+                    device, asked_update, self._model(device.model), self._stamps.stamp()
+                )
                 types = self._types(after)
                 names = asked_update.twin
                 return after, [
@@ -244,42 +286,45 @@ class Twins:
                     payloads.document(device, after, names, now, types),
                 ]
 
-    async def _list(self, payload: bytes) -> list[Message]:
+    def _list(self, payload: bytes) -> list[Message]:
         event_id = payloads.event_id_of(payload)
-        devices = [await self._store.get(key) for key in sorted(self.keys)]
-        present = [each for each in devices if each is not None]
-        return [payloads.membership(self._node, present, event_id, self._now_ms())]
+        devices = [self._store.devices[key] for key in sorted(self.keys)]
+        return [payloads.membership(self._node, devices, event_id, self._now_ms())]
 
     def _delta(self, device: Device) -> list[Message]:
+        if not device.differs:
+            return []
         message = payloads.delta(device, self._now_ms(), self._types(device))
         return [message] if message else []
 
-    def _model(self, device: Device) -> Model:
-        return self._models[device.model][1] if device.model in self._models else _NO_MODEL
+    def _model(self, key: ObjectKey | None) -> Model | None:
+        known = self._models.get(key) if key else None
+        return known[1] if known else None
 
-    def _types(self, device: Device) -> dict[str, str]:
-        return dict(types_of(device, self._model(device)))
+    def _types(self, device: Device) -> Mapping[str, str]:
+        return types_of(device, self._model(device.model))
 
     def _now_ms(self) -> int:
         return int(self._clock().timestamp() * 1000)
 
 
-def _twins(device: Device) -> list[JsonObject]:
-    twins: list[JsonObject] = []
-    for name, each in sorted(device.properties.items()):
-        twin: JsonObject = {"propertyName": name}
-        if each.reported is not None:
-            twin["reported"] = _shown(each.reported.text, each.reported.metadata)
-        if each.desired is not None:
-            twin["observedDesired"] = _shown(each.desired.text, each.desired.metadata)
-        if len(twin) > 1:
-            twins.append(twin)
-    return twins
+UNCHANGED_SECONDS = 60.0
+"""A device that says again what it said is told of so often, for its timestamps' sake."""
 
 
-def _shown(value: str, metadata: JsonObject) -> JsonObject:
-    """Return a value as DeviceStatus holds it: strings only."""
-    shown: JsonObject = {"value": value}
-    if metadata:
-        shown["metadata"] = {name: as_text(each) for name, each in metadata.items()}
-    return shown
+def _interval(before: Device, after: Device) -> float | None:
+    """Return the least seconds between two times that such a change is told; None: never."""
+    if before.state != after.state:
+        return 0.0
+    intervals = [UNCHANGED_SECONDS] if before.last_online != after.last_online else []
+    for name in before.properties.keys() | after.properties.keys():
+        old, new = before.properties.get(name), after.properties.get(name)
+        if old is new:
+            continue
+        if old is None or new is None or old.desired != new.desired:
+            return 0.0
+        if not new.is_told:
+            continue
+        at_least = UNCHANGED_SECONDS if new.is_kept_as(old) else 0.0
+        intervals.append(max(at_least, new.report_cycle_ms / 1000))
+    return min(intervals, default=None)

@@ -1,33 +1,56 @@
 """What a device's word does to its twin.
 
 All of an update is taken or none of it. Reported values are the device's own; desired values may be
-wished at the edge too, until the cloud's manifest says otherwise (see ``declaring``).
+wished at the edge too (see ``merging``).
 """
 
-import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from msgspec import UNSET, UnsetType
+from msgspec.structs import replace as changed
 
-from fedge_twin.device import Device, Model, ModelProperty, Property, Side, as_text
+from fedge_devices import (
+    MAX_PROPERTIES,
+    Access,
+    Model,
+    ModelProperty,
+    as_text,
+    problem_of,
+)
+from fedge_twin.device import Device, Property, Side
+from fedge_twin.merging import wished_at_edge, withdrawn_at_edge
 from fedge_twin.payloads import GivenProperty, GivenValue, UpdateAsked
 
 STATES = frozenset({"online", "offline", "ok", "unknown", "unhealthy"})
+MAX_VALUE_BYTES = 64 * 1024
+MAX_DEVICE_BYTES = 512 * 1024
+"""Of all values of a device: the Kubernetes API takes an object of 1.5 MB at most."""
 _ONLINE = frozenset({"online", "ok"})
 _NAME = re.compile(r"^[a-zA-Z0-9\-_.,:/@#]{1,128}$")
-_UNCHECKED = frozenset({"string", "bytes", "stream"})
 _DELETED = "deleted"
+_BAD, _NOT_FOUND = 400, 404
+_SMALL = 1024
+_TIMESTAMP = "timestamp"
 
 
 class RefusedError(ValueError):
     """An update that is not taken. The text names the property and what is wrong."""
 
+    def __init__(self, reason: str, code: int = _BAD) -> None:
+        super().__init__(reason)
+        self.code = code
 
-def update(device: Device, asked: UpdateAsked, model: Model) -> Device:
+
+def update(device: Device, asked: UpdateAsked, model: Model | None, now: int) -> Device:
     """Return the device after an update.
+
+    Args:
+        device: as it was.
+        asked: the update.
+        model: what its model says; None if it has none, or it is not known yet.
+        now: a stamp.
 
     Raises:
         RefusedError: a name, type or value of it is wrong.
@@ -43,9 +66,18 @@ def update(device: Device, asked: UpdateAsked, model: Model) -> Device:
         known = properties.get(name)
         if given is None or (given.metadata or {}).get("type") == _DELETED:
             _delete(properties, name)
-        else:
-            properties[name] = _changed(known or Property(name=name), given, model.get(name))
-    return replace(device, properties=properties, sequence=device.sequence + 1)
+            continue
+        if known is None and model is not None and name not in model:
+            raise RefusedError(
+                f"property {name!r} is neither in the device's model nor in its manifest",
+                _NOT_FOUND,
+            )
+        if known is None:
+            known = Property(name=name)
+        properties[name] = _changed(known, given, (model or {}).get(name), now)
+    after = replace(device, properties=properties)
+    _check_size(device, after)
+    return after
 
 
 def set_state(device: Device, state: str, now: str) -> Device:
@@ -55,14 +87,17 @@ def set_state(device: Device, state: str, now: str) -> Device:
         RefusedError: there is no such state.
     """
     if state not in STATES:
-        raise RefusedError(f"state {state!r} is unknown: use one of {', '.join(sorted(STATES))}")
+        raise RefusedError(
+            f"state {state[:64]!r} is unknown: use one of {', '.join(sorted(STATES))}"
+        )
     last_online = now if state in _ONLINE else device.last_online
-    return replace(device, state=state, last_online=last_online, sequence=device.sequence + 1)
+    return replace(device, state=state, last_online=last_online)
 
 
-def types_of(device: Device, model: Model) -> Mapping[str, str]:
+def types_of(device: Device, model: Model | None) -> Mapping[str, str]:
     """Return the types of a device's properties as its model says."""
-    return {name: model[name].type for name in device.properties if name in model}
+    known = model or {}
+    return {name: known[name].type for name in device.properties if name in known}
 
 
 def _delete(properties: dict[str, Property], name: str) -> None:
@@ -72,81 +107,97 @@ def _delete(properties: dict[str, Property], name: str) -> None:
     if not known.optional:
         raise RefusedError(f"property {name!r} is not optional and cannot be deleted")
     if known.in_manifest:
-        properties[name] = replace(known, reported=None)
+        properties[name] = changed(known, reported=None)
     else:
         del properties[name]
 
 
-def _changed(known: Property, given: GivenProperty, of_model: ModelProperty | None) -> Property:
-    declared = (given.metadata or {}).get("type")
-    if declared is not None and not isinstance(declared, str):
+def _changed(
+    known: Property, given: GivenProperty, of_model: ModelProperty | None, now: int
+) -> Property:
+    said = (given.metadata or {}).get("type")
+    if said is not None and not isinstance(said, str):
         raise RefusedError(f"type of property {known.name!r} is no string")
-    rule = of_model or ModelProperty(type=(declared or known.type or "string").lower())
-    if rule.type not in _UNCHECKED and rule.type not in _CHECKS:
-        raise RefusedError(f"type {rule.type!r} of property {known.name!r} is unknown")
-    return replace(
-        known,
-        type=(declared or known.type).lower(),
-        optional=known.optional if given.optional is None else given.optional,
-        reported=_side(known.name, known.reported, given.actual, rule),
-        desired=_side(known.name, known.desired, given.expected, rule),
+    rule = of_model or ModelProperty(
+        type=(said or known.type or "string").lower(), access=Access.READ_WRITE
     )
+    after = changed(
+        known,
+        type=(said or known.type).lower(),
+        optional=known.optional if given.optional is None else given.optional,
+    )
+    if isinstance(given.actual, GivenValue):
+        _check(known.name, given.actual, rule, is_desired=False)
+        after = changed(after, reported=_reported(known.reported, given.actual, now))
+    if isinstance(given.expected, GivenValue):
+        if given.expected.value is None:
+            after = withdrawn_at_edge(after)
+        else:
+            _check(known.name, given.expected, rule, is_desired=True)
+            after = wished_at_edge(after, given.expected.value, given.expected.metadata or {}, now)
+    return after
 
 
-def _side(
-    name: str, before: Side | None, given: GivenValue | UnsetType | None, rule: ModelProperty
-) -> Side | None:
-    if given is UNSET or given is None or isinstance(given, UnsetType):
-        return before
-    problem = _problem(given.value, rule)
-    if problem:
-        raise RefusedError(f"value {as_text(given.value)[:64]!r} of property {name!r} {problem}")
+def _reported(before: Side | None, given: GivenValue, now: int) -> Side:
+    metadata = given.metadata or {}
+    is_same = (
+        before is not None
+        and before.value == given.value
+        and type(before.value) is type(given.value)
+        and _lasting(before.metadata) == _lasting(metadata)
+    )
+    count = before.edge if before else 0
     return Side(
         value=given.value,
-        metadata=given.metadata or {},
+        metadata=metadata,
         cloud=before.cloud if before else 0,
-        edge=before.edge + 1 if before else 1,
+        edge=count if is_same else count + 1,
+        at=now,
     )
 
 
-def _problem(value: Any, rule: ModelProperty) -> str:
-    """Return what is wrong with a value; empty if nothing is."""
-    check = _CHECKS.get(rule.type)
-    if check is None:
-        return "" if value is not None else "is null"
-    number = check(as_text(value))
-    if number is None:
-        return f"is no {rule.type}"
-    if rule.minimum is not None and number < rule.minimum:
-        return f"is below the minimum of {rule.minimum:g}"
-    if rule.maximum is not None and number > rule.maximum:
-        return f"is above the maximum of {rule.maximum:g}"
-    return ""
+def _lasting(metadata: Mapping[str, Any]) -> Mapping[str, Any]:
+    if _TIMESTAMP not in metadata:
+        return metadata
+    return {name: each for name, each in metadata.items() if name != _TIMESTAMP}
 
 
-def _as_int(text: str) -> float | None:
-    try:
-        return int(text)
-    except ValueError:
-        return None
+def _check(name: str, given: GivenValue, rule: ModelProperty, *, is_desired: bool) -> None:
+    problem = problem_of(name, given.value, given.metadata or {}, rule, is_desired=is_desired)
+    if problem is not None:
+        raise RefusedError(problem.text)
 
 
-def _as_float(text: str) -> float | None:
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None
+def _check_size(before: Device, after: Device) -> None:
+    """Refuse what no DeviceStatus could hold.
+
+    Raises:
+        RefusedError: a value or all of them are too large.
+    """
+    grown = [
+        each for name, each in after.properties.items() if each is not before.properties.get(name)
+    ]
+    sizes = {each.name: _size(each) for each in grown}
+    for name, size in sizes.items():
+        if size > MAX_VALUE_BYTES:
+            raise RefusedError(
+                f"property {name!r} of {size} bytes is over the limit of {MAX_VALUE_BYTES}"
+            )
+    if len(after.properties) > max(MAX_PROPERTIES, len(before.properties)):
+        raise RefusedError(f"a device can have {MAX_PROPERTIES} properties and no more")
+    if len(after.properties) == len(before.properties) and max(sizes.values(), default=0) < _SMALL:
+        return  # nearly all updates
+    total = sum(map(_size, after.properties.values()))
+    if total > max(MAX_DEVICE_BYTES, sum(map(_size, before.properties.values()))):
+        raise RefusedError(
+            f"the device's values would have {total} bytes in all, over the limit of"
+            f" {MAX_DEVICE_BYTES}"
+        )
 
 
-def _as_bool(text: str) -> float | None:
-    return {"true": 1.0, "false": 0.0}.get(text.lower())
-
-
-_CHECKS: Mapping[str, Callable[[str], float | None]] = {
-    "int": _as_int,
-    "integer": _as_int,
-    "float": _as_float,
-    "double": _as_float,
-    "boolean": _as_bool,
-}
+def _size(each: Property) -> int:
+    return sum(
+        len(as_text(side.value)) + (len(as_text(side.metadata)) if side.metadata else 0)
+        for side in (each.desired, each.reported)
+        if side is not None
+    )

@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from fedge_fabric import UnavailableError
 from fedge_objects import Change, NodeName, ObjectKey, Version
@@ -182,9 +180,7 @@ async def test_values_are_checked_against_the_model(
     await edge.report(p=good)
     assert "code" not in edge.out.on("update/result")[-1]
     before = await edge.shown()
-    await edge.say(
-        "twin/update", twin={name: {"actual": {"value": bad}} for name in ("p",)}
-    )
+    await edge.say("twin/update", twin={name: {"actual": {"value": bad}} for name in ("p",)})
     answer = edge.out.on("update/result")[-1]
     assert answer["code"] == 400
     assert answer["event_id"] == "e"
@@ -280,5 +276,3 @@ async def test_a_file_of_a_newer_fedge_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="version 99"):
         async with TwinStore.opened(path):
             pass
-
-

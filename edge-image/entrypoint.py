@@ -36,7 +36,7 @@ mqtt.prefetch = 256
 mqtt.subscription_ttl = 2592000000
 load_definitions = {folder}/definitions.json
 """
-RABBITMQ_PLUGINS = "[rabbitmq_federation,rabbitmq_mqtt,rabbitmq_shovel].\n"
+RABBITMQ_PLUGINS = "[rabbitmq_event_exchange,rabbitmq_federation,rabbitmq_mqtt,rabbitmq_shovel].\n"
 CONTAINERD_CONF = """version = 2
 root = "{folder}/root"
 state = "/run/containerd"

@@ -9,7 +9,7 @@ Messages of an ordered queue are handled in order per routing key, whatever goes
 
 import asyncio
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from datetime import timedelta
@@ -48,6 +48,7 @@ from fedge_service import backoff
 if TYPE_CHECKING:
     import aiormq
     from aio_pika import IncomingMessage
+    from aio_pika.abc import AbstractIncomingMessage
     from faststream.rabbit.schemas.queue import ClassicQueueArgs
 
 log = structlog.stdlib.get_logger("fedge.fabric")
@@ -149,6 +150,7 @@ class Fabric:
             on_reconnected=[self._on_reconnected],
         )
         self._reconnected: list[Callable[[], None]] = []
+        self._overheard: list[tuple[str, str, Callable[[Mapping[str, Any]], None]]] = []
 
     def subscribe(self, queue: Queue, handler: Handler) -> None:
         """Have ``handler`` called for each message of ``queue``, ``prefetch`` side by side."""
@@ -192,6 +194,16 @@ class Fabric:
         # than reading the message does: past it, straight to the handler
         subscriber.process_message = take  # type: ignore[method-assign,assignment]
 
+    def overhear(
+        self, exchange: str, routing_key: str, heard: Callable[[Mapping[str, Any]], None]
+    ) -> None:
+        """Have ``heard`` called with the headers of what others publish to one of their exchanges.
+
+        Nothing is kept for us while we are away. Where there is no such exchange nothing is heard,
+        which the log tells.
+        """
+        self._overheard.append((exchange, routing_key, heard))
+
     def on_reconnected(self, callback: Callable[[], None]) -> None:
         """Have ``callback`` called after the link to the broker was lost and is back."""
         self._reconnected.append(callback)
@@ -203,6 +215,8 @@ class Fabric:
             self._connection = await self._broker.connect()
             await self._declare()
             await self._broker.start()
+            for each in self._overheard:
+                await self._listen(*each)
             log.info("broker_connected", service=self._service)
             yield
         finally:
@@ -316,6 +330,25 @@ class Fabric:
             raise UnavailableError(
                 f"broker did not confirm {routing_key!r}: {str(exc) or type(exc).__name__}"
             ) from exc
+
+    async def _listen(
+        self, exchange: str, routing_key: str, heard: Callable[[Mapping[str, Any]], None]
+    ) -> None:
+        if self._connection is None:
+            raise UnavailableError("the broker is not connected")
+        channel = await self._connection.channel()
+        try:
+            await channel.get_exchange(exchange, ensure=True)
+        except ChannelNotFoundEntity:
+            log.warning("nothing_to_overhear", service=self._service, exchange=exchange)
+            return
+        queue = await channel.declare_queue(exclusive=True, auto_delete=True)
+        await queue.bind(exchange, routing_key)
+
+        async def consume(message: "AbstractIncomingMessage") -> None:
+            heard(message.headers)
+
+        await queue.consume(consume, no_ack=True)
 
     async def _declare(self) -> None:
         for exchange in self._exchanges.values():

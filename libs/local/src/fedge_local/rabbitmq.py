@@ -24,7 +24,12 @@ from fedge_local.rabbitmq_home import Installation, installed, make_home
 from fedge_local.servers import Server
 
 CLOUD_PLUGINS = ("rabbitmq_federation", "rabbitmq_shovel")
-EDGE_PLUGINS = ("rabbitmq_federation", "rabbitmq_mqtt", "rabbitmq_shovel")
+EDGE_PLUGINS = (
+    "rabbitmq_event_exchange",
+    "rabbitmq_federation",
+    "rabbitmq_mqtt",
+    "rabbitmq_shovel",
+)
 # one scheduler of each kind: half the peak memory, and a gateway has other work for its cores
 SMALL = "+S 1:1 +SDcpu 1:1 +SDio 1 +A 1 +sbwt none +sbwtdcpu none +sbwtdio none"
 # Erlang's compiler maps what it makes once instead of twice: 14 MB less RSS, the same PSS (4.0.5);
@@ -36,6 +41,7 @@ _MEGABYTE = 1_000_000
 _GREETING = b"AMQP\x00\x00\x09\x01"
 _METHOD_FRAME = b"\x01"
 _ANSWER_SECONDS = 2.0
+_MQTT_PREFETCH = 256
 _WEEK_SECONDS = 7 * 24 * 3600
 
 
@@ -240,6 +246,8 @@ class RabbitMQ(Server):
             configuration["rabbitmq_mqtt"] = {
                 "tcp_listeners": [self._mqtt],
                 "allow_anonymous": False,
+                # what is taken together shares a write to the disk
+                "prefetch": _MQTT_PREFETCH,
                 # sessions outlive a weekend; the first name is 3.x's, the second 4.x's
                 "subscription_ttl": _WEEK_SECONDS * 1000,
                 "max_session_expiry_interval_seconds": _WEEK_SECONDS,

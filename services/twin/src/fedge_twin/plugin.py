@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import aiosqlite
 import structlog
@@ -67,6 +67,7 @@ async def run(settings: TwinSettings, ready: Ready) -> None:
         from fedge_fabric import topology  # noqa: PLC0415
         from fedge_fabric.fabric import Fabric  # noqa: PLC0415
         from fedge_twin.handlers import Handlers  # noqa: PLC0415
+        from fedge_twin.listeners import EVENTS, SUBSCRIBED, filter_of  # noqa: PLC0415
         from fedge_twin.mqtt import MqttLink  # noqa: PLC0415
         from fedge_twin.quota import Quota  # noqa: PLC0415
         from fedge_twin.reporting import Reporting  # noqa: PLC0415
@@ -83,6 +84,13 @@ async def run(settings: TwinSettings, ready: Ready) -> None:
             edge.amqp_url.get_secret_value(), service="twin", exchanges=topology.EDGE_EXCHANGES
         )
         Handlers(twins, effects).subscribe(fabric, node)
+
+        def listening(event: Mapping[str, Any]) -> None:
+            topic_filter = filter_of(event)
+            if topic_filter is not None:
+                twins.show(topic_filter)
+
+        fabric.overhear(EVENTS, SUBSCRIBED, listening)
         reconnected = asyncio.Event()
         fabric.on_reconnected(reconnected.set)
         async with asyncio.TaskGroup() as tasks:

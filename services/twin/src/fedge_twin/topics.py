@@ -2,14 +2,16 @@
 
 A topic is ``$hw/events/device/<namespace>/<name>/<what>``. RabbitMQ's plugin makes ``/`` to ``.``
 on the way in and each ``.`` to ``/`` on the way out; a name with dots therefore arrives as several
-levels, which no ``+`` matches. A namespace has no dots and a name no slashes, so such a topic can
-still be read; and each known device with a dotted name gets a subscription of its own.
+levels, which one ``+`` does not match. A namespace has no dots and a name no slashes, so such a
+topic can still be read. There is a subscription for each number of dots up to ``DOTS``, and for
+each device with more of them one of its own.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
+from typing import Final
 
 from fedge_objects import NodeName, ObjectKey
 from fedge_twin.device import DEVICES
@@ -17,6 +19,7 @@ from fedge_twin.device import DEVICES
 _DEVICE = "$hw/events/device"
 _NODE = "$hw/events/node"
 _MEMBERSHIP = "membership/get"
+DOTS: Final = 5
 
 
 class What(StrEnum):
@@ -72,15 +75,17 @@ def node_topic(node: NodeName, what: str) -> str:
 
 def filters(node: NodeName) -> list[str]:
     """Return what twin always subscribes to."""
-    return [*(f"{_DEVICE}/+/+/{what}" for what in What), node_topic(node, _MEMBERSHIP)]
+    names = ["/".join(["+"] * (dots + 1)) for dots in range(DOTS + 1)]
+    devices = [f"{_DEVICE}/+/{name}/{what}" for name in names for what in What]
+    return [*devices, node_topic(node, _MEMBERSHIP)]
 
 
 def filters_of(keys: Iterable[ObjectKey]) -> set[str]:
-    """Return what twin subscribes to beside, for those of ``keys`` whose name holds a dot."""
+    """Return what twin subscribes to beside, for those of ``keys`` with many dots in their name."""
     return {
         device_topic(key, what).replace(".", "/")
         for key in keys
-        if "." in key.name
+        if key.name.count(".") > DOTS
         for what in What
     }
 

@@ -16,6 +16,7 @@ from fedge_objects import Change, JsonObject, NodeName, ObjectKey, Version
 from fedge_twin import payloads
 from fedge_twin.declaring import declare, declare_again, model_of
 from fedge_twin.device import DEVICE_MODELS, DEVICES, Device
+from fedge_twin.listeners import shown_by
 from fedge_twin.payloads import BadPayloadError, Message
 from fedge_twin.statuses import status_of
 from fedge_twin.store import HISTORY, Draft, TwinStore
@@ -123,16 +124,21 @@ class Twins:
             if device.differs:
                 self._outlets.to_devices(self._delta(device))
 
-    def show(self, keys: Iterable[ObjectKey]) -> None:
-        """Publish what devices are, and should be, for somebody who listens as of now."""
-        for key in keys:
-            device = self._store.devices.get(key)
-            if device is not None and device.properties:
-                types = self._types(device)
-                message = payloads.document(
-                    device, device, device.properties, self._now_ms(), types
-                )
-                self._outlets.to_devices([message, *self._delta(device)])
+    def show(self, topic_filter: str) -> None:
+        """Publish what is there as of now, for somebody who began to listen.
+
+        Args:
+            topic_filter: what they listen to, as AMQP has it.
+        """
+        shown = shown_by(topic_filter, self.keys)
+        for key in shown.documents:
+            device = self._store.devices[key]
+            if device.properties:
+                names, types = device.properties, self._types(device)
+                document = payloads.document(device, device, names, self._now_ms(), types)
+                self._outlets.to_devices([document])
+        for key in shown.deltas:
+            self._outlets.to_devices(self._delta(self._store.devices[key]))
 
     def tell_all(self) -> None:
         """Tell the cloud of all devices."""

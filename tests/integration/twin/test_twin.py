@@ -17,6 +17,7 @@ import pytest
 from fedge_fabric import Envelope, envelope_of, kinds
 from fedge_fabric import topology as t
 from fedge_fabric.fabric import Delivery, Fabric
+from fedge_local.rabbitmq_home import installed
 from fedge_objects import Change, NodeName, ObjectKey, Version
 from fedge_service import EdgeSettings
 from fedge_twin import plugin as twin_plugin
@@ -202,6 +203,11 @@ class Proxy:
         writer.close()
 
 
+def has_mqtt_5() -> bool:
+    version = installed().folder.name.rpartition("-")[2]
+    return tuple(int(each) for each in version.split(".")[:2]) >= (3, 13)
+
+
 def desired_of(status: dict[str, Any], name: str) -> str | None:
     twins = {each["propertyName"]: each for each in status["twins"]}
     value: str | None = twins.get(name, {}).get("observedDesired", {}).get("value")
@@ -308,6 +314,34 @@ async def test_who_begins_to_listen_is_shown_what_is_there(
         assert delta["delta"] == {"speed": "3"}
         for name in ("pump.1", "pump.2"):
             await player.change(name, None)
+
+
+async def test_a_device_may_speak_mqtt_5_where_the_broker_does(
+    broker_pair: BrokerPair, player: Player, tmp_path: Path
+) -> None:
+    if not has_mqtt_5():
+        pytest.skip("this RabbitMQ has no MQTT 5, which came with 3.13")
+    async with twin(broker_pair, tmp_path):
+        await player.declare("fan", speed="3")
+        await player.reported("fan", lambda status: desired_of(status, "speed") == "3")
+        mqtt = urlsplit(broker_pair.mqtt_url)
+        async with aiomqtt.Client(
+            "127.0.0.1",
+            mqtt.port or 0,
+            username=mqtt.username,
+            password=mqtt.password,
+            protocol=aiomqtt.ProtocolVersion.V5,
+        ) as device:
+            await device.subscribe("$hw/events/device/plant/fan/twin/update/delta", qos=1)
+            twin_of = {"speed": {"actual": {"value": "1"}}}
+            body = json.dumps({"event_id": "5", "timestamp": 1, "twin": twin_of})
+            await device.publish("$hw/events/device/plant/fan/twin/update", body, qos=1)
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                message = await anext(device.messages)
+            assert isinstance(message.payload, bytes)
+            assert json.loads(message.payload)["delta"] == {"speed": "3"}
+            await player.reported("fan", lambda status: reported_of(status, "speed") == "1")
+        await player.change("fan", None)
 
 
 async def test_a_device_with_dots_in_its_name_is_served(

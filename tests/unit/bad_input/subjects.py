@@ -559,6 +559,11 @@ class Api(KubeClient):
     ) -> JsonObject:
         return self._called("patch", resource.path(namespace, name), patch)
 
+    async def replace_status(
+        self, resource: Resource, namespace: str, name: str, status: JsonObject, **_: Any
+    ) -> JsonObject:
+        return self._called("patch", resource.path(namespace, name), status)
+
     async def delete(self, resource: Resource, namespace: str, name: str, **_: Any) -> None:
         self._called("delete", resource.path(namespace, name))
 

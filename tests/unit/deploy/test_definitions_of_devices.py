@@ -51,7 +51,7 @@ def test_schema_is_structural_and_columns_point_into_it(kind: str) -> None:
 
 def test_status_is_a_subresource_where_there_is_one() -> None:
     has = {kind: "subresources" in crd["spec"]["versions"][0] for kind, crd in CRDS.items()}
-    assert has == {"Device": False, "DeviceModel": False, "DeviceStatus": True}
+    assert has == {"Device": True, "DeviceModel": False, "DeviceStatus": True}
 
 
 def test_examples_are_valid() -> None:
@@ -82,6 +82,7 @@ def test_a_device_with_every_field_is_taken_whole() -> None:
                     "reportCycle": 1000,
                     "collectCycle": 1000,
                     "reportToCloud": True,
+                    "mergeRule": "last-write",
                     "pushMethod": {
                         "http": {"hostName": "h", "port": 80, "requestPath": "/", "timeout": 1},
                         "mqtt": {"address": "a", "topic": "t", "qos": 1, "retained": False},
@@ -96,8 +97,51 @@ def test_a_device_with_every_field_is_taken_whole() -> None:
             "methods": [{"name": "m", "description": "d", "propertyNames": ["temp"]}],
             "stateReport": {"reportToCloud": True, "reportCycle": 1000},
         },
+        "status": {
+            "state": "online",
+            "desired": "temp=20",
+            "reported": "temp=19",
+            "sync": "Pending",
+            "lastOnlineTime": "2026-08-06T10:00:00Z",
+            "conditions": [
+                {
+                    "type": "Synced",
+                    "status": "False",
+                    "reason": "Pending",
+                    "message": "m",
+                    "lastTransitionTime": "2026-08-06T10:00:00Z",
+                    "observedGeneration": 1,
+                }
+            ],
+            "desiredStamps": {
+                "temp": {"value": "20", "at": 1, "seen": 0},
+                "shape": {"value": {"any": [1, None]}, "at": 2**62, "seen": 1},
+            },
+        },
     }
     assert problems(device) == []
+
+
+def test_columns_say_in_one_line_how_a_device_is() -> None:
+    [version] = CRDS["Device"]["spec"]["versions"]
+    shown = [each["name"] for each in version["additionalPrinterColumns"] if "priority" not in each]
+    assert shown == ["Node", "Model", "State", "Desired", "Reported", "Sync", "Age"]
+
+
+@pytest.mark.parametrize("kind", ["Device", "DeviceModel"])
+def test_merge_rules_are_those_that_there_are(kind: str) -> None:
+    for rule, is_good in (("edge-wins", True), ("first-come", False)):
+        spec = {"properties": [{"name": "temp", "mergeRule": rule}]}
+        assert (
+            bool(problems({"kind": kind, "metadata": {"name": "d"}, "spec": spec})) is not is_good
+        )
+
+
+def test_bounds_of_a_model_are_numbers() -> None:
+    for bound, is_good in (("-4.5e1", True), ("", True), (".5", True), ("cold", False), ("1_0", 0)):
+        spec = {"properties": [{"name": "temp", "minimum": bound}]}
+        model = {"kind": "DeviceModel", "metadata": {"name": "m"}, "spec": spec}
+        assert bool(problems(model)) is not bool(is_good), bound
 
 
 @pytest.mark.parametrize(

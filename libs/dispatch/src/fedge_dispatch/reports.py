@@ -1,18 +1,19 @@
 """What nodes report, written to the API: newest only, one write at a time per object.
 
 A first report passes at once. More of the same object, within the least time between two writes,
-wait for its end, and only the newest of them is written. A report's message is acknowledged when it
-was written or a newer one is here to be, so that a crash loses nothing.
+wait for its end, and only the newest of them is written; so too while all of them together would
+ask more of the API than a budget allows. A report's message is acknowledged when it was written or
+a newer one is here to be, so that a crash loses nothing.
 """
 
 import asyncio
-from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 import structlog
 
+from fedge_dispatch.budget import Budget
 from fedge_dispatch.resources import Report, ResourcePlugin
 from fedge_fabric import InvalidError, UnavailableError
 from fedge_kube import (
@@ -27,33 +28,29 @@ from fedge_objects import NodeName, ObjectKey
 log = structlog.stdlib.get_logger("fedge.dispatch")
 
 Observed = tuple[int, int]
-
-
-@dataclass(frozen=True, slots=True)
-class _Report:
-    """Which report: of whom, about which object, in what order."""
-
-    node: NodeName
-    uid: str
-    observed: Observed
-
-    def is_before(self, other: "_Report | None") -> bool:
-        """Whether ``other`` is newer; two nodes' or two objects' counts say nothing."""
-        return (
-            other is not None
-            and (self.node, self.uid) == (other.node, other.uid)
-            and self.observed < other.observed
-        )
+TICKS = 4
+"""Writes that wait fall due together, so often within the least time between two of an object: an
+API server commits together what comes together."""
 
 
 @dataclass(slots=True)
 class _Slot:
-    """One object's reports. Of those that must wait only the newest does, as ``waiting``."""
+    """One node's reports of one object. Of those that must wait only the newest does.
 
-    newest: _Report | None = None
-    written: _Report | None = None
+    Attributes:
+        newest: the newest that came.
+        written: the newest that was written.
+        writing: whether a write is under way.
+        due: when the next write may be made.
+        reserved: whether that time was got from the budget; it is the slot's, whoever waits.
+        waiting: wakes the report that waits.
+    """
+
+    newest: Observed | None = None
+    written: Observed | None = None
     writing: bool = False
     due: float = 0.0
+    reserved: bool = False
     waiting: asyncio.Event | None = None
 
     def wake(self) -> None:
@@ -70,11 +67,15 @@ class Reports:
         plugins: Mapping[str, ResourcePlugin],
         *,
         write_every_seconds: float = 0.0,
+        budget: Budget | None = None,
     ) -> None:
         self._kube = kube
         self._plugins = plugins
         self._write_every_seconds = write_every_seconds
-        self._slots: defaultdict[ObjectKey, _Slot] = defaultdict(_Slot)
+        self._budget = budget
+        # by object, then by who reports and of which object of that name: what another node or an
+        # object of old says must not take the place of what is waiting here
+        self._slots: dict[ObjectKey, dict[tuple[NodeName, str], _Slot]] = {}
 
     async def status(self, report: Report, observed: Observed) -> None:
         """Write a status, unless a newer one was written or waits to be.
@@ -86,18 +87,21 @@ class Reports:
         plugin = self._plugins.get(report.key.resource)
         if plugin is None:
             raise InvalidError(f"no plugin takes reports about {report.key.resource!r}")
-        slot, mine = self._slots[report.key], _Report(report.node, report.uid, observed)
-        if mine == slot.written or mine.is_before(slot.newest):
+        slots = self._slots.setdefault(report.key, {})
+        slot = slots.setdefault((report.node, report.uid), _Slot())
+        if observed == slot.written or (slot.newest is not None and observed < slot.newest):
             return
-        slot.newest = mine
+        slot.newest = observed
         if not await self._has_turn(slot):
             return
         slot.writing = True
+        began = _monotonic()
         try:
             async with answered():
                 await plugin.report(self._kube, report)
-            slot.written = mine
-            slot.due = _monotonic() + self._write_every_seconds
+            slot.written = observed
+            slot.due = self._next(began)
+            slot.reserved = False
         finally:
             slot.writing = False
             slot.wake()
@@ -106,12 +110,18 @@ class Reports:
         """Drop what is remembered about an object that is gone."""
         self._slots.pop(key, None)
 
+    def _next(self, began: float) -> float:
+        """Return when the object's next write is due: a little early rather than late."""
+        tick = self._write_every_seconds / TICKS
+        due = began + self._write_every_seconds
+        return due - due % tick if tick else due
+
     async def _has_turn(self, slot: _Slot) -> bool:
         """Wait for the turn to write; return False once a newer report waits for it instead."""
         slot.wake()
         mine = slot.waiting = asyncio.Event()
         try:
-            while slot.writing or slot.due > _monotonic():
+            while not self._is_free(slot):
                 mine.clear()
                 with suppress(TimeoutError):
                     async with asyncio.timeout_at(None if slot.writing else slot.due):
@@ -122,6 +132,15 @@ class Reports:
         finally:
             if slot.waiting is mine:
                 slot.waiting = None
+
+    def _is_free(self, slot: _Slot) -> bool:
+        now = _monotonic()
+        if slot.writing or slot.due > now:
+            return False
+        if self._budget is None or slot.reserved:
+            return True
+        slot.due, slot.reserved = self._budget.reserve(now), True
+        return slot.due <= now
 
 
 def _monotonic() -> float:

@@ -5,6 +5,7 @@ A kind is a plugin: a class named by an entry point of the group ``fedge.<servic
 lead. Others follow: a node needs them because of what leads there (a pod's config maps).
 """
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
@@ -61,6 +62,21 @@ class ResourcePlugin(Protocol):
             fedge_kube.UnreachableError: the API does not answer; the report comes again.
             fedge_kube.RefusedError: the API never takes it.
         """
+        ...
+
+
+class Companion(Protocol):
+    """What a service does besides, knowing the objects that it follows."""
+
+    prepared: asyncio.Event
+    """Set once it knows what it must know before the first of them is looked at."""
+
+    def saw(self, key: ObjectKey, obj: JsonObject | None) -> None:
+        """Take an object as it is now, before its plugin is asked about it; None: it is gone."""
+        ...
+
+    async def run(self, kube: KubeClient, listed: asyncio.Event) -> None:
+        """Do it until cancelled; ``listed`` is set once all that the API serves was listed."""
         ...
 
 

@@ -2,13 +2,14 @@
 
 import asyncio
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from fedge_dispatch.budget import Budget
 from fedge_dispatch.handlers import Handlers
 from fedge_dispatch.placement import Placement
 from fedge_dispatch.reports import Reports
-from fedge_dispatch.resources import load_resources
+from fedge_dispatch.resources import Companion, ResourcePlugin, load_resources
 from fedge_dispatch.telling import Telling
 from fedge_dispatch.watching import Watching
 from fedge_fabric import topology
@@ -25,29 +26,36 @@ async def serve(
     amqp_url: str,
     kubeconfig: Path | None,
     ready: Ready,
+    plugins: Mapping[str, ResourcePlugin] | None = None,
+    companions: Sequence[Companion] = (),
     more: Sequence[Subscribe] = (),
+    budget: Budget | None = None,
     write_every_seconds: float = 0.0,
     reports_at_once: int = 64,
 ) -> None:
     """Serve until cancelled.
 
     Args:
-        service: whose plugins (``fedge.<service>.resources``) and whose queues.
+        service: whose queues.
         amqp_url: the cloud's broker.
         kubeconfig: the API; None inside a cluster's pod.
         ready: called once everything that the API serves was listed and the broker is connected.
+        plugins: its kinds; without them those installed as ``fedge.<service>.resources``.
+        companions: what it does besides, knowing its objects.
         more: what else the service takes from the broker.
+        budget: how often the API is written to by all reports together.
         write_every_seconds: least time between two writes of one object's status (see ``Reports``).
         reports_at_once: how many reports may be in hand, those that wait for their turn included.
     """
-    plugins = load_resources(service)
+    if plugins is None:
+        plugins = load_resources(service)
     leading = {name for name, plugin in plugins.items() if plugin.leads}
     fabric = Fabric(amqp_url, service=service, exchanges=topology.CLOUD_EXCHANGES)
     placement = Placement(leading, plugins.keys() - leading)
     telling = Telling(fabric, service=service)
     async with KubeClient.connected(kubeconfig) as kube:
-        reports = Reports(kube, plugins, write_every_seconds=write_every_seconds)
-        watching = Watching(kube, placement, telling, reports)
+        reports = Reports(kube, plugins, write_every_seconds=write_every_seconds, budget=budget)
+        watching = Watching(kube, placement, telling, reports, companions)
         handlers = Handlers(placement=placement, telling=telling, reports=reports)
         handlers.subscribe(
             fabric,
@@ -60,6 +68,11 @@ async def serve(
             subscribe(kube, fabric)
         async with fabric.running(), asyncio.TaskGroup() as tasks:
             tasks.create_task(telling.run(), name="telling")
+            for number, companion in enumerate(companions):
+                running = companion.run(kube, watching.complete)
+                tasks.create_task(running, name=f"companion {number}")
+            for companion in companions:
+                await companion.prepared.wait()
             for name, plugin in plugins.items():
                 tasks.create_task(watching.follow(plugin), name=f"watch {name}")
             await watching.complete.wait()

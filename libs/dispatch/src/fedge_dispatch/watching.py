@@ -1,15 +1,16 @@
 """Following the API's objects, and telling what follows from them."""
 
 import asyncio
+from collections.abc import Sequence
 
 import structlog
 
 from fedge_dispatch.placement import Placement
 from fedge_dispatch.reports import Reports
-from fedge_dispatch.resources import ResourcePlugin, key_of, revision_of
+from fedge_dispatch.resources import Companion, ResourcePlugin, key_of, revision_of
 from fedge_dispatch.telling import Telling
 from fedge_kube import Changed, KubeClient, Listed, NotServed, Removed, observe
-from fedge_objects import JsonObject
+from fedge_objects import JsonObject, ObjectKey
 
 log = structlog.stdlib.get_logger("fedge.dispatch")
 
@@ -18,12 +19,18 @@ class Watching:
     """Follows the API's objects and tells what follows from them."""
 
     def __init__(
-        self, kube: KubeClient, placement: Placement, telling: Telling, reports: Reports
+        self,
+        kube: KubeClient,
+        placement: Placement,
+        telling: Telling,
+        reports: Reports,
+        companions: Sequence[Companion] = (),
     ) -> None:
         self._kube = kube
         self._placement = placement
         self._telling = telling
         self._reports = reports
+        self._companions = companions
         self._not_served: set[str] = set()
         self.complete = asyncio.Event()
         """Set once all that the API serves was listed. A resource that it does not serve yet keeps
@@ -41,16 +48,13 @@ class Watching:
                     self._not_served.add(plugin.resource.name)
                     self._look_if_complete()
                 case Removed(obj):
-                    key = key_of(plugin.resource, obj)
-                    self._reports.forget(key)
-                    self._telling.tell(self._placement.remove(key, revision_of(obj)))
+                    self._remove(key_of(plugin.resource, obj), revision_of(obj))
 
     def _on_list(self, plugin: ResourcePlugin, items: list[JsonObject], revision: int) -> None:
         resource = plugin.resource
         listed = [key_of(resource, obj) for obj in items]
         for key in self._placement.missing_from(resource.name, listed):
-            self._reports.forget(key)
-            self._telling.tell(self._placement.remove(key, revision))
+            self._remove(key, revision)
         for obj in items:
             self._put(plugin, obj, decided=revision)
         self._placement.mark_listed(resource.name, revision)
@@ -66,9 +70,12 @@ class Watching:
             self.complete.set()
 
     def _put(self, plugin: ResourcePlugin, obj: JsonObject, *, decided: int | None = None) -> None:
+        key = key_of(plugin.resource, obj)
+        for companion in self._companions:
+            companion.saw(key, obj)
         self._telling.tell(
             self._placement.put(
-                key_of(plugin.resource, obj),
+                key,
                 plugin.for_node(obj),
                 revision_of(obj),
                 node=plugin.node_of(obj),
@@ -76,3 +83,9 @@ class Watching:
                 decided=decided,
             )
         )
+
+    def _remove(self, key: ObjectKey, revision: int) -> None:
+        for companion in self._companions:
+            companion.saw(key, None)
+        self._reports.forget(key)
+        self._telling.tell(self._placement.remove(key, revision))

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,7 @@ REQUEST_TIMEOUT_SECONDS = 20.0
 WATCH_SECONDS = 300
 """How long one watch request lasts; then the next goes on from its revision."""
 PAGE_SIZE = 500
+JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC_MERGE_PATCH = "application/strategic-merge-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
@@ -135,6 +136,34 @@ class KubeClient:
             content_type=content_type,
         )
 
+    async def replace_status(
+        self,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        status: JsonObject,
+        *,
+        uid: str | None = None,
+    ) -> JsonObject:
+        """Put a whole status in the place of the one that is there; return the object as stored.
+
+        Unlike a merge patch this also takes away what ``status`` does not have, and keeps nulls.
+
+        Args:
+            resource: of which resource; it must have the subresource ``status``.
+            namespace: of the object.
+            name: its name.
+            status: the status.
+            uid: only if it still is that object; it is refused otherwise.
+        """
+        test = [] if uid is None else [{"op": "test", "path": "/metadata/uid", "value": uid}]
+        return await self._call(
+            "PATCH",
+            resource.path(namespace, name, "status"),
+            body=[*test, {"op": "add", "path": "/status", "value": status}],
+            content_type=JSON_PATCH,
+        )
+
     async def apply(self, resource: Resource, obj: JsonObject, *, field_manager: str) -> JsonObject:
         """Make the object's fields so, whether it exists or not (server-side apply)."""
         metadata = obj["metadata"]
@@ -202,7 +231,7 @@ class KubeClient:
         path: str,
         *,
         query: Mapping[str, str] | None = None,
-        body: JsonObject | None = None,
+        body: JsonObject | Sequence[JsonObject] | None = None,
         content_type: str = "application/json",
     ) -> JsonObject:
         response = await self._send(method, path, query=query, body=body, content_type=content_type)
@@ -221,7 +250,7 @@ class KubeClient:
         path: str,
         *,
         query: Mapping[str, str] | None = None,
-        body: JsonObject | None = None,
+        body: JsonObject | Sequence[JsonObject] | None = None,
         content_type: str = "application/json",
         timeout_seconds: float = REQUEST_TIMEOUT_SECONDS,
     ) -> aiohttp.ClientResponse:

@@ -1,7 +1,10 @@
 """Device, put together."""
 
+from fedge_device.kinds.devices import Devices
+from fedge_device.kinds.resources import DEVICES
 from fedge_device.settings import DeviceSettings
-from fedge_dispatch import serve
+from fedge_device.summaries import Summaries
+from fedge_dispatch import Budget, load_resources, serve
 from fedge_service import Ready, ServicePlugin
 
 REPORTS_AT_ONCE = 1024
@@ -10,11 +13,19 @@ REPORTS_AT_ONCE = 1024
 
 async def run(settings: DeviceSettings, ready: Ready) -> None:
     """Serve until cancelled."""
+    plugins, budget = load_resources("device"), Budget(settings.writes_per_second)
+    devices = plugins.get(DEVICES.name)
+    every = settings.summary_every_seconds
     await serve(
         "device",
         amqp_url=settings.amqp_url.get_secret_value(),
         kubeconfig=settings.kubeconfig,
         ready=ready,
+        plugins=plugins,
+        companions=[Summaries(devices, budget, every_seconds=every)]
+        if isinstance(devices, Devices)
+        else [],
+        budget=budget,
         write_every_seconds=settings.write_every_seconds,
         reports_at_once=REPORTS_AT_ONCE,
     )

@@ -23,3 +23,11 @@ class DeviceSettings(ServiceSettings):
     """Least time between two writes of one device's status. A single report passes at once; of a
     burst the newest value is shown this much later at most. Less costs the API server and its
     etcd a write per report."""
+
+    summary_every_seconds: float = Field(default=5.0, ge=0)
+    """Least time between two writes of one Device's own status, which has it all in one line. A
+    change of its state, its wishes or its conditions is written within a second all the same."""
+
+    writes_per_second: float = Field(default=200.0, gt=0)
+    """What the API server is asked for at most, whatever the devices say. Above it the newest
+    values wait for their turn, and are so much older when they are shown."""

@@ -316,6 +316,39 @@ async def test_who_begins_to_listen_is_shown_what_is_there(
             await player.change(name, None)
 
 
+async def test_a_device_that_runs_wild_keeps_no_other_waiting_and_ends_in_its_last_value(
+    broker_pair: BrokerPair, player: Player, tmp_path: Path
+) -> None:
+    async with twin(broker_pair, tmp_path):
+        await player.declare("wild", speed="0")
+        await player.declare("calm", uid="u-2", speed="0")
+        await player.reported("calm", lambda _: True)
+        await player.subscribe("$hw/events/device/plant/+/twin/update/result")
+
+        async def run_wild() -> None:
+            for number in range(0, 5000, 100):
+                await asyncio.gather(
+                    *(report("plant/wild", str(each)) for each in range(number, number + 100))
+                )
+
+        async def report(name: str, value: str) -> None:
+            await player.say(name, "twin/update", twin={"speed": {"actual": {"value": value}}})
+
+        running = asyncio.create_task(run_wild())
+        answered = 0
+        while not running.done():
+            await report("plant/calm", str(answered))
+            answer = await player.inbox.on("calm/twin/update/result")
+            assert "code" not in answer
+            answered += 1
+        await running
+        assert answered > 10
+        data = await player.reported("wild", lambda status: reported_of(status, "speed") == "4999")
+        assert data["status"]["extensions"]["devices.fedge.io"]["droppedWords"] > 0
+        for name in ("wild", "calm"):
+            await player.change(name, None)
+
+
 async def test_a_device_may_speak_mqtt_5_where_the_broker_does(
     broker_pair: BrokerPair, player: Player, tmp_path: Path
 ) -> None:

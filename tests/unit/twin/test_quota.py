@@ -4,6 +4,8 @@ import asyncio
 
 import pytest
 
+from fedge_objects import ObjectKey
+from fedge_twin.device import DEVICES
 from fedge_twin.quota import Admitted, Parked, Quota
 from fedge_twin.topics import Word
 
@@ -37,7 +39,8 @@ def test_over_the_quota_only_the_newest_waits_and_the_others_are_counted() -> No
         False,
         False,
     ]
-    assert quota.dropped == 4
+    assert quota.dropped(ObjectKey(DEVICES, "default", "wild")) == 4
+    assert quota.dropped(ObjectKey(DEVICES, "default", "calm")) == 0
     assert quota.admit(word("calm", 1)) == Admitted()
 
 

@@ -77,6 +77,7 @@ async def run(settings: TwinSettings, ready: Ready) -> None:
             burst=settings.words_at_once,
             clock=time.monotonic,
         )
+        twins.dropped = quota.dropped
         link = outlets.link = MqttLink(settings.mqtt_url.get_secret_value(), node, quota)
         reporting = Reporting(node, every_seconds=settings.report_every_seconds)
         outlets.reporting = reporting

@@ -5,6 +5,7 @@ and replaces the one that waited before: what a device said last is never lost.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -45,7 +46,6 @@ class _Bucket:
     tokens: float
     at: float
     parked: Word | None = None
-    dropped: int = 0
     answered: float = float("-inf")
 
 
@@ -69,8 +69,7 @@ class Quota:
         self._waiting: dict[ObjectKey | None, None] = {}
         self._parked = asyncio.Event()
         self._logged: dict[ObjectKey | None, float] = {}
-        self.dropped = 0
-        """Words that were dropped, of all devices."""
+        self._dropped: Counter[ObjectKey | None] = Counter()
 
     def admit(self, word: Word) -> Admitted | Parked:
         """Take a token for a word, or have it wait."""
@@ -86,11 +85,15 @@ class Quota:
         self._parked.set()
         if instead_of is None:
             return Parked(None)
-        self._count(key, bucket)
+        self._count(key)
         is_answered = bucket.at - bucket.answered >= ANSWER_SECONDS
         if is_answered:
             bucket.answered = bucket.at
         return Parked(instead_of, is_answered)
+
+    def dropped(self, key: ObjectKey | None) -> int:
+        """Return how many words of a device were dropped; None: of no device that is known."""
+        return self._dropped[key]
 
     async def due(self) -> list[Word]:
         """Return words that waited and may be taken now, once there are some."""
@@ -138,16 +141,15 @@ class Quota:
             if each.parked is not None or each.tokens + (now - each.at) * self._rate < self._burst
         }
 
-    def _count(self, key: ObjectKey | None, bucket: _Bucket) -> None:
-        self.dropped += 1
-        bucket.dropped += 1
+    def _count(self, key: ObjectKey | None) -> None:
+        if key not in self._dropped and len(self._dropped) >= MAX_BUCKETS:
+            key = None
+        self._dropped[key] += 1
         now = self._clock()
         if now - self._logged.get(key, -LOG_SECONDS) >= LOG_SECONDS:
-            if len(self._logged) >= MAX_BUCKETS:
-                self._logged.clear()
             self._logged[key] = now
-            device = "of no known topic" if key is None else f"{key.namespace}/{key.name}"
-            log.warning("device_over_quota", device=device, dropped=bucket.dropped)
+            device = "others" if key is None else f"{key.namespace}/{key.name}"
+            log.warning("device_over_quota", device=device, dropped=self._dropped[key])
 
 
 def _key_of(word: Word) -> ObjectKey | None:

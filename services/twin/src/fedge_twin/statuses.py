@@ -14,8 +14,13 @@ EXTENSION: Final = "devices.fedge.io"
 """Under this name ``status.extensions`` has what KubeEdge's kind has no field for."""
 
 
-def status_of(device: Device) -> JsonObject:
-    """Return the status of a device."""
+def status_of(device: Device, dropped_words: int = 0) -> JsonObject:
+    """Return the status of a device.
+
+    Args:
+        device: the device.
+        dropped_words: how many words of it were dropped because they were too many.
+    """
     status: JsonObject = {"twins": _twins(device)}
     if device.state:
         status["state"] = device.state
@@ -24,8 +29,11 @@ def status_of(device: Device) -> JsonObject:
     more = {
         name: found for name, each in sorted(device.properties.items()) if (found := _more(each))
     }
-    if more:
-        status["extensions"] = {EXTENSION: {"properties": more}}
+    extension: JsonObject = {"properties": more} if more else {}
+    if dropped_words:
+        extension["droppedWords"] = dropped_words
+    if extension:
+        status["extensions"] = {EXTENSION: extension}
     return status
 
 

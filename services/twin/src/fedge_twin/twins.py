@@ -66,6 +66,8 @@ class Twins:
                     self._stamps.saw(word.at if word else 0)
         self._models: dict[ObjectKey, tuple[Version, Model | None]] = {}
         self._gone: dict[ObjectKey, Version] = {}
+        self.dropped: Callable[[ObjectKey], int] = lambda _: 0
+        """How many words of a device were dropped because they were too many."""
         self.keys_changed = asyncio.Event()
 
     @property
@@ -114,6 +116,8 @@ class Twins:
         topic = read_topic(word.topic)
         if not isinstance(topic, FromDevice):
             return []
+        if topic.key in self.keys:
+            self._outlets.to_cloud({topic.key: UNCHANGED_SECONDS})
         reason = "more words a second than a device may say: this one was dropped for a newer one"
         event_id = payloads.event_id_of(word.payload)
         return [payloads.refused(topic.result, event_id, self._now_ms(), 429, reason)]
@@ -156,7 +160,7 @@ class Twins:
             return None
         return {
             "uid": device.uid,
-            "status": status_of(device),
+            "status": status_of(device, self.dropped(key)),
             "observed": [self._store.incarnation, sequence],
             "finished": False,
         }

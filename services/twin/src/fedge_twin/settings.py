@@ -15,7 +15,7 @@ class TwinSettings(ServiceSettings):
     """The MQTT broker that the devices speak to: the edge's own, or another. ``mqtt://`` only; it
     is meant for the gateway's own network."""
 
-    report_every_seconds: float = Field(default=0.75, ge=0)
+    report_every_seconds: float = Field(default=0.85, ge=0)
     """Least time between two reports of one device to the cloud. The first passes at once; what
     follows within this time is told at its end, as it is then."""
 

@@ -19,10 +19,11 @@ class DeviceSettings(ServiceSettings):
     kubeconfig: Path | None = None
     """The Kubernetes API to serve; without it, that of the cluster whose pod this is."""
 
-    write_every_seconds: float = Field(default=1.0, ge=0)
+    write_every_seconds: float = Field(default=0.1, ge=0)
     """Least time between two writes of one device's status. A single report passes at once; of a
-    burst the newest value is shown this much later at most. Less costs the API server and its
-    etcd a write per report."""
+    burst the newest value is shown this much later at most. Nodes tell of a device about once a
+    second by themselves (``FEDGE_TWIN_REPORT_EVERY_SECONDS``); this bounds what a node that does
+    not can ask of the API server."""
 
     summary_every_seconds: float = Field(default=5.0, ge=0)
     """Least time between two writes of one Device's own status, which has it all in one line. A

@@ -63,7 +63,8 @@ DEVICES = Resource("devices.kubeedge.io", "v1beta1", "devices")
 DEVICE_STATUSES = Resource("devices.kubeedge.io", "v1beta1", "devicestatuses")
 CONFIG_MAPS = Resource("", "v1", "configmaps")
 CRDS = Path(__file__).parents[1] / "deploy/k8s/base/crds"
-TOPIC = "$hw/events/device/default"
+ALL_TOPICS = "$hw/events/device"
+TOPIC = f"{ALL_TOPICS}/{NAMESPACE}"
 PROPERTY = "temperature"
 NODE = NodeName("edge-1")
 ADMIN = User(name="fedge", password="bench")  # noqa: S106 - lives as long as the benchmark
@@ -458,8 +459,11 @@ async def measure_many(size: Size) -> dict[str, float]:
                 "FEDGE_TWIN_MQTT_URL": f"mqtt://{account}@{LOOPBACK}:{mqtt}",
             },
         )
-        names = [f"device-{number}" for number in range(size.many)]
-        await give(folder / "data" / "meta.db", names)
+        shares = {
+            f"load-{number}": [f"device-{each}" for each in range(size.many // LOADERS)]
+            for number in range(LOADERS)
+        }
+        await give(folder / "data" / "meta.db", shares)
         async with started(broker), started(twin), contextlib.AsyncExitStack() as running:
             given = {
                 "port": mqtt,
@@ -470,11 +474,11 @@ async def measure_many(size: Size) -> dict[str, float]:
                 await running.enter_async_context(
                     Worker.started(
                         "bench.twins", "--role", "load",
-                        given={**given, "names": names[number::LOADERS]},
-                        log=folder / f"load-{number}.log",
+                        given={**given, "namespace": namespace, "names": names},
+                        log=folder / f"{namespace}.log",
                     )
                 )
-                for number in range(LOADERS)
+                for namespace, names in shares.items()
             ]  # fmt: skip
             for each in loaders:
                 await each.hear("ready")
@@ -500,16 +504,19 @@ async def measure_many(size: Size) -> dict[str, float]:
     }
 
 
-async def give(path: Path, names: Sequence[str]) -> None:
-    """Keep devices as meta does."""
+async def give(path: Path, shares: Mapping[str, Sequence[str]]) -> None:
+    """Keep devices, by namespace, as meta does."""
+    number = 0
     async with ObjectStore.opened(path) as store:
-        for number, name in enumerate(names, start=1):
-            obj = device(name)
-            obj["metadata"]["uid"] = f"uid-{name}"
-            del obj["spec"]["properties"][0]["desired"]
-            key = ObjectKey(DEVICES_RESOURCE, NAMESPACE, name)
-            change = Change(key=key, version=Version(number, number), object=obj)
-            await store.apply(change, [])
+        for namespace, names in shares.items():
+            for name in names:
+                number += 1
+                obj = device(name)
+                obj["metadata"] |= {"namespace": namespace, "uid": f"uid-{number}"}
+                del obj["spec"]["properties"][0]["desired"]
+                key = ObjectKey(DEVICES_RESOURCE, namespace, name)
+                change = Change(key=key, version=Version(number, number), object=obj)
+                await store.apply(change, [])
 
 
 def processor_seconds(pid: int) -> float:
@@ -521,6 +528,7 @@ def processor_seconds(pid: int) -> float:
 async def serve_load(boss: Boss, given: Word) -> None:
     """Be many devices."""
     names: list[str] = given["names"]
+    topic = f"{ALL_TOPICS}/{given['namespace']}"
     answers: Counter[str] = Counter()
     last: dict[str, str] = {}
     came = asyncio.Event()
@@ -542,13 +550,10 @@ async def serve_load(boss: Boss, given: Word) -> None:
         LOOPBACK, given["port"], username=ADMIN.name, password=ADMIN.password,
         max_inflight_messages=1000,
     ) as client:  # fmt: skip
-        for name in names:
-            for what in ("update", "get"):
-                client._client.subscribe(f"{TOPIC}/{name}/twin/{what}/result", 1)  # noqa: SLF001
-            await asyncio.sleep(0)
+        for what in ("update", "get"):
+            await client.subscribe(f"{topic}/+/twin/{what}/result", qos=0)
         publish = client._client.publish  # noqa: SLF001 - the library's own waits for each
         async with beside(hear(client)):
-            await client.subscribe("ready", qos=1)  # comes after all others
             boss.tell("ready")
             await boss.hear()
             sent, began = 0, time.monotonic()
@@ -556,13 +561,13 @@ async def serve_load(boss: Boss, given: Word) -> None:
                 while sent < (now - began) * given["per_second"]:
                     name = random.choice(names)  # noqa: S311 - nothing secret
                     last[name] = str(sent)
-                    publish(f"{TOPIC}/{name}/twin/update", report(last[name]), 1)
+                    publish(f"{topic}/{name}/twin/update", report(last[name]), 1)
                     sent += 1
                 await asyncio.sleep(0.005)
             await until(came, lambda: answers.total() >= sent)
             seconds = time.monotonic() - began
             for name in last:
-                publish(f"{TOPIC}/{name}/twin/get", "{}", 1)
+                publish(f"{topic}/{name}/twin/get", "{}", 1)
             await until(came, lambda: len(found) >= len(last))
             boss.tell(
                 "done",

@@ -31,7 +31,7 @@ RABBITMQ = "/usr/lib/rabbitmq/bin/rabbitmq-server"
 RABBITMQ_CONF = """listeners.tcp.1 = 127.0.0.1:5672
 mqtt.listeners.tcp.1 = 0.0.0.0:1883
 mqtt.allow_anonymous = false
-mqtt.prefetch = 256
+mqtt.prefetch = 1024
 # a device may be away for a month and still find what it has subscribed to
 mqtt.subscription_ttl = 2592000000
 load_definitions = {folder}/definitions.json

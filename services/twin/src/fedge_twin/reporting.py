@@ -4,12 +4,14 @@ What is noted here is only which devices are to be told of; the status is read w
 what happens while the broker is away costs one message per device, and a process that ends forgets
 nothing: all devices are told of again at start.
 
-The first news of a device is told at once. What follows within the least time between two is told
-when that is over, as it is then.
+Time is cut into rounds. The first news of a device in a round is told at once; what follows in the
+same round is told when the next begins, as it is then, and so together with what other devices have
+to say: an API server commits together what comes together.
 """
 
 import asyncio
 import heapq
+import math
 from collections.abc import Mapping
 from typing import Final, Protocol
 
@@ -23,8 +25,6 @@ from fedge_service import backoff
 log = structlog.stdlib.get_logger("fedge.twin")
 
 BATCH: Final = 64
-TOGETHER_SECONDS: Final = 0.05
-"""What falls due within so short a time is told together."""
 
 
 class Publisher(Protocol):
@@ -55,7 +55,7 @@ class Reporting:
 
         Args:
             node: whose devices.
-            every_seconds: least time between two reports of one device.
+            every_seconds: length of a round, in which a device is told of once at most.
         """
         self._node = node
         self._source = f"/node/{node}/twin"
@@ -70,16 +70,21 @@ class Reporting:
         """Note that these have news, and the least seconds since they were told of."""
         now = _monotonic()
         for key, seconds in news.items():
-            told = self._told.get(key)
-            due = now if told is None else told + max(seconds, self._every_seconds)
-            # with others, so that they share writes further on
-            together = (due // TOGETHER_SECONDS + 1) * TOGETHER_SECONDS
-            due = now if due <= now else together
+            due = max(now, self._next_round(self._told.get(key), seconds))
             if due < self._due.get(key, float("inf")):
                 self._due[key] = due
                 heapq.heappush(self._queue, (due, key))
                 if self._queue[0][1] == key:
                     self._added.set()
+
+    def _next_round(self, told: float | None, seconds: float) -> float:
+        """Return when a device may be told of again, at least ``seconds`` after it was told of."""
+        if told is None:
+            return 0.0
+        every = self._every_seconds
+        if not every:
+            return told + seconds
+        return max(told // every + 1, math.ceil((told + seconds) / every)) * every
 
     async def run(self, publisher: Publisher, statuses: Statuses) -> None:
         """Tell until cancelled."""

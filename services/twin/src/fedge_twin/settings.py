@@ -16,8 +16,8 @@ class TwinSettings(ServiceSettings):
     is meant for the gateway's own network."""
 
     report_every_seconds: float = Field(default=0.85, ge=0)
-    """Least time between two reports of one device to the cloud. The first passes at once; what
-    follows within this time is told at its end, as it is then."""
+    """A round in which the cloud is told of a device once at most. The first news passes at once;
+    what follows in the same round is told when the next begins, as it is then."""
 
     words_per_second: float = Field(default=200.0, ge=0)
     """As many messages a second are taken of one device in the long run; 0: no limit. Of what is

@@ -1,18 +1,23 @@
 """Twins over a real file, without any broker: merging, answering, telling again."""
 
+import contextlib
 import json
+import sqlite3
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fedge_fabric import UnavailableError
 from fedge_objects import Change, NodeName, ObjectKey, Version
 from fedge_twin.device import DEVICE_MODELS, DEVICES
 from fedge_twin.payloads import Message
-from fedge_twin.store import Draft, StoreError, TwinStore
+from fedge_twin.store import HISTORY, MIGRATIONS, Draft, StoreError, TwinStore
 from fedge_twin.topics import Word
 from fedge_twin.twins import Twins
 
@@ -276,3 +281,159 @@ async def test_a_file_of_a_newer_fedge_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="version 99"):
         async with TwinStore.opened(path):
             pass
+
+
+NAMES = st.sampled_from(["p", "q"])
+VALUES = st.sampled_from(["0", "1", {"deep": [1]}])
+WORDS = st.lists(st.dictionaries(NAMES, VALUES, min_size=1), min_size=1, max_size=4)
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("reports"), WORDS),
+        st.tuples(st.just("reports on a full disk"), WORDS),
+        st.tuples(st.just("manifest"), st.dictionaries(NAMES, st.sampled_from(["0", "1"]))),
+        st.tuples(st.just("start"), st.none()),
+        st.tuples(st.just("namesake"), st.none()),
+    ),
+    max_size=14,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(STEPS)
+async def test_what_was_taken_is_there_in_order_whatever_happens(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, Any]]
+) -> None:
+    """Beside a plain account of what was said: values, versions and history."""
+    path = tmp_path_factory.mktemp("twin") / "twin.db"
+    said: dict[str, list[Any]] = {"p": [], "q": []}  # a property's values, each change once
+    wished: dict[str, str] = {}
+    uid, revision = 0, 0
+    async with contextlib.AsyncExitStack() as open_file:
+        store = await open_file.enter_async_context(TwinStore.opened(path))
+        edge = Edge(store)
+        await edge.twins.take(edge.change({"p": None, "q": None}, uid="0"))
+        for step, given_ in steps:
+            match step:
+                case "reports":
+                    await hear_together(edge, given_)
+                    for each in given_:
+                        for name, value in each.items():
+                            if not said[name] or said[name][-1] != value:
+                                said[name].append(value)
+                case "reports on a full disk":
+                    with (
+                        mock.patch.object(
+                            TwinStore, "_write", side_effect=UnavailableError("the disk is full")
+                        ),
+                        contextlib.suppress(UnavailableError),
+                    ):
+                        await hear_together(edge, given_)
+                        # nothing was new, so nothing had to be written
+                        assert all(
+                            said[name] and said[name][-1] == value
+                            for each in given_
+                            for name, value in each.items()
+                        )
+                case "manifest":
+                    wished = given_
+                    values = {"p": None, "q": None} | given_
+                    await edge.twins.take(edge.change(values, uid=str(uid)))
+                case "start":
+                    revision = edge._revision
+                    await open_file.aclose()
+                    store = await open_file.enter_async_context(TwinStore.opened(path))
+                    edge = Edge(store)
+                    edge._revision = revision
+                case "namesake":
+                    uid += 1
+                    said, wished = {"p": [], "q": []}, {}
+                    await edge.twins.take(edge.change({"p": None, "q": None}, uid=str(uid)))
+            found = store.devices[KEY].properties
+            for name, values in said.items():
+                each = found[name]
+                assert (each.reported.value if each.reported else None) == (
+                    values[-1] if values else None
+                )
+                assert (each.reported.edge if each.reported else 0) == len(values)
+                assert (each.desired.value if each.desired else None) == wished.get(name)
+                history = await edge.twins.history(KEY, name, 100)
+                assert history is not None
+                assert len(history) <= HISTORY
+                remembered = [one["value"] for one in history if one["side"] == "reported"]
+                newest = values[::-1][: len(remembered)]
+                assert remembered == newest
+                assert len(remembered) == len(values) or len(history) == HISTORY
+
+
+async def hear_together(edge: Edge, reports: list[dict[str, Any]]) -> None:
+    topic = "$hw/events/device/default/ac/twin/update"
+    await edge.twins.hear(
+        [
+            Word(
+                topic,
+                json.dumps(
+                    {"twin": {name: {"actual": {"value": value}} for name, value in each.items()}}
+                ).encode(),
+            )
+            for each in reports
+        ]
+    )
+
+
+async def test_the_same_said_again_costs_no_write_but_is_told(
+    edge: Edge, store: TwinStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await edge.declare(temp=None)
+    twin = {"temp": {"actual": {"value": "18", "metadata": {"timestamp": 1}}}}
+    await edge.say("twin/update", twin=twin)
+    edge.out.told.clear()
+    before = store._connection.total_changes
+    twin["temp"]["actual"]["metadata"] = {"timestamp": 2}
+    await edge.say("twin/update", twin=twin)
+    assert store._connection.total_changes == before
+    assert edge.out.told == [KEY]
+    side = store.devices[KEY].properties["temp"].reported
+    assert side is not None
+    assert (side.metadata, side.edge) == ({"timestamp": 2}, 1)
+    twin["temp"]["actual"]["metadata"] = {"timestamp": 3, "unit": "K"}
+    await edge.say("twin/update", twin=twin)
+    assert store._connection.total_changes > before
+
+
+async def test_history_is_a_ring_and_leaves_out_what_is_large(edge: Edge) -> None:
+    await edge.declare(temp="1")
+    for number in range(30):
+        await edge.report(temp=str(number))
+    await edge.report(temp="x" * 5000)
+    history = await edge.twins.history(KEY, "temp")
+    assert history is not None
+    assert len(history) == HISTORY
+    assert "value" not in history[0]
+    assert history[0]["bytes"] > 5000
+    assert [each["value"] for each in history[1:4]] == ["29", "28", "27"]
+    assert {each["by"] for each in history} == {"device"}
+    assert await edge.twins.history(ObjectKey(DEVICES, "default", "none")) is None
+
+
+async def test_a_file_of_the_first_version_is_taken_over(tmp_path: Path) -> None:
+    path = tmp_path / "twin.db"
+    connection = sqlite3.connect(path)
+    connection.executescript(MIGRATIONS[0])
+    connection.executescript(
+        """
+        INSERT INTO file VALUES (5);
+        INSERT INTO devices VALUES ('default', 'ac', 'u', 3, 3, '', 'm', 'online', '', 7);
+        INSERT INTO properties VALUES ('default', 'ac', 'temp', 'int', 1, 1,
+            '{"value":"20","metadata":{"unit":"C"}}', '["22",{}]', 2, 1, '["18",{}]', 0, 4);
+        PRAGMA user_version = 1;"""
+    )
+    connection.close()
+    async with TwinStore.opened(path) as store:
+        device = store.devices[KEY]
+        each = device.properties["temp"]
+        assert (device.state, each.type, each.wish and each.wish.value) == ("online", "int", "20")
+        assert each.desired is not None
+        assert (each.desired.value, each.desired.cloud, each.desired.edge) == ("22", 2, 1)
+        assert each.reported is not None
+        assert (each.reported.value, each.reported.edge) == ("18", 4)
+        assert store.incarnation > 5

@@ -102,6 +102,7 @@ class Draft:
     committed: Mapping[ObjectKey, Device]
     changed: dict[ObjectKey, Device | None] = field(default_factory=dict)
     replaced: set[ObjectKey] = field(default_factory=set)
+    history: dict[ObjectKey, list[tuple[str, int, bytes]]] = field(default_factory=dict)
 
     def get(self, key: ObjectKey) -> Device | None:
         """Return a device as it is here; None if it is not of this node."""
@@ -111,14 +112,20 @@ class Draft:
         """Set a device."""
         before = self.get(device.key)
         if before is not None and before.uid != device.uid:
-            self.replaced.add(device.key)  # what its namesake had is none of its own
+            self.remove(device.key)  # what its namesake had is none of its own
             before = None
-        self.changed[device.key] = _counted(device, before.properties if before else {})
+        known = before.properties if before else {}
+        after = self.changed[device.key] = _counted(device, known)
+        history = self.history.setdefault(device.key, [])
+        for name, each in after.properties.items():
+            if each is not known.get(name):
+                history += _entries(known.get(name), each)
 
     def remove(self, key: ObjectKey) -> None:
         """Remove a device."""
         self.changed[key] = None
         self.replaced.add(key)
+        self.history.pop(key, None)
 
 
 class TwinStore:
@@ -224,7 +231,11 @@ class TwinStore:
                 if known is not None and each.is_kept_as(known):
                     continue
                 twins.append((*where, name, msgspec.json.encode(each)))
-                history += [(*where, name, *entry) for entry in _entries(known, each)]
+            history += [
+                (*where, name, number % HISTORY, number, body)
+                for name, number, body in draft.history.get(key, ())
+                if name in after.properties
+            ]
             gone += [(*where, name) for name in old if name not in after.properties]
         replaced = [(key.namespace, key.name) for key in draft.replaced if key in self._devices]
         own = (("devices", "name"), ("twins", "device"), ("history", "device"))
@@ -291,8 +302,8 @@ def _news(before: Property, after: Property) -> Iterable[tuple[str, Side | None]
         yield side, new
 
 
-def _entries(before: Property | None, after: Property) -> list[tuple[int, int, bytes]]:
-    """Return what is new in the history of a property: slot, number and body."""
+def _entries(before: Property | None, after: Property) -> list[tuple[str, int, bytes]]:
+    """Return what is new in the history of a property: its name, number and body."""
     news = list(_news(before or Property(name=after.name), after))
     first = after.changes - len(news)
     now = time.time_ns() // 1_000_000
@@ -305,7 +316,7 @@ def _entries(before: Property | None, after: Property) -> list[tuple[int, int, b
         if len(encoded) > MAX_REMEMBERED_BYTES:
             del body["value"]
             encoded = msgspec.json.encode({**body, "bytes": len(encoded)})
-        entries.append((number % HISTORY, number, encoded))
+        entries.append((after.name, number, encoded))
     return entries
 
 

@@ -112,6 +112,18 @@ class Player:
             routing_key="node.gw-1_plant_example.request.statuses",
         )
 
+    async def ask_history(self, name: str, **more: Any) -> Any:
+        """Ask as hub does; return the one piece of the answer."""
+        asked = Envelope(
+            type=kinds.HISTORY_ASKED,
+            source="/cloud/hub",
+            data={"namespace": "plant", "device": name, "deadline_seconds": 15.0, **more},
+        )
+        await self._fabric.publish(
+            asked, exchange=t.DOWN, routing_key="node.gw-1_plant_example.request.history"
+        )
+        return await self.up.take(lambda subject, _: subject == asked.id)
+
     async def reported(self, name: str, matches: Callable[[dict[str, Any]], bool]) -> Any:
         return await self.up.take(
             lambda subject, data: subject == f"{DEVICES}/plant/{name}" and matches(data["status"])
@@ -212,6 +224,10 @@ def desired_of(status: dict[str, Any], name: str) -> str | None:
     twins = {each["propertyName"]: each for each in status["twins"]}
     value: str | None = twins.get(name, {}).get("observedDesired", {}).get("value")
     return value
+
+
+def says(status: dict[str, Any], **values: str) -> bool:
+    return all(reported_of(status, name) == value for name, value in values.items())
 
 
 def reported_of(status: dict[str, Any], name: str) -> str | None:
@@ -491,3 +507,29 @@ async def test_what_was_said_while_twin_was_down_is_taken_and_told_when_it_is_ba
         assert again["observed"] > data["observed"]
         await player.inbox.take(lambda _, payload: payload["delta"] == {"open": "half"})
         await player.change("valve", None)
+
+
+async def test_history_is_told_to_whoever_asks_from_the_cloud(
+    broker_pair: BrokerPair, player: Player, tmp_path: Path
+) -> None:
+    async with twin(broker_pair, tmp_path):
+        await player.declare("kiln", temp="900")
+        await player.reported("kiln", lambda status: desired_of(status, "temp") == "900")
+        for value in ("20", "450"):
+            update = {"temp": {"actual": {"value": value}}}
+            await player.say("plant/kiln", "twin/update", twin=update)
+            await player.reported("kiln", functools.partial(says, temp=value))
+        piece = await player.ask_history("kiln", property="temp", limit=2)
+        assert (piece["status"], piece["index"], piece["last"]) == (200, 0, True)
+        items = json.loads(piece["body"])["items"]
+        assert [(each["side"], each["by"], each["value"]) for each in items] == [
+            ("reported", "device", "450"),
+            ("reported", "device", "20"),
+        ]
+        every = json.loads((await player.ask_history("kiln"))["body"])["items"]
+        assert every[-1]["side"] == "desired"
+        assert every[-1]["by"] == "cloud"
+        nothing = await player.ask_history("none")
+        assert (nothing["status"], nothing["last"]) == (404, True)
+        assert "device plant/none is not on node" in nothing["body"]
+        await player.change("kiln", None)

@@ -41,7 +41,8 @@ from fedge_twin.device import DEVICE_MODELS, DEVICES
 from fedge_twin.handlers import Handlers as TwinHandlers
 from fedge_twin.reporting import Reporting
 from fedge_twin.store import TwinStore
-from fedge_twin.twins import Twins, Word
+from fedge_twin.topics import Word
+from fedge_twin.twins import Twins
 from tests.contract.wanted_store import MemoryWantedStore
 from tests.unit.bad_input.line import Line
 from tests.unit.bad_input.mutations import Sample
@@ -334,7 +335,8 @@ class Twin:
         self.twins = Twins(
             node=NODE, store=store, outlets=self, given=_nothing, clock=lambda: datetime.now(UTC)
         )
-        TwinHandlers(self.twins, self.reporting, self.effects).subscribe(self.line.fabric, NODE)
+        fabric = self.line.fabric
+        TwinHandlers(self.twins, self.effects, fabric=fabric, node=NODE).subscribe()
         self._revision = 10
 
     def to_devices(self, messages: Any) -> None:
@@ -352,7 +354,14 @@ class Twin:
                 _local(_object(DEVICES, "ac", None, 6)),
                 _local(_model(5)),
             ],
-            "twin.request": [_down(kinds.STATUSES_ASKED, "statuses")],
+            "twin.request": [
+                _down(kinds.STATUSES_ASKED, "statuses"),
+                _down(
+                    kinds.HISTORY_ASKED,
+                    "history",
+                    {"namespace": "default", "device": "ac", "property": "temperature", "limit": 5},
+                ),
+            ],
         }
 
     def state(self) -> object:
@@ -365,7 +374,7 @@ class Twin:
         await give(self, "twin.objects", _local(_device(name, self._revision, temperature="20")))
         await self.line.until(lambda: self.line.told(kinds.STATUS_REPORTED, str(key)))
         await self.twins.hear([update(name, b'{"twin":{"temperature":{"actual":{"value":"21"}}}}')])
-        told = await self.twins.status(key)
+        told = self.twins.status(key, 1)
         assert told is not None
         [shown] = told["status"]["twins"]
         assert (shown["observedDesired"]["value"], shown["reported"]["value"]) == ("20", "21")

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from fedge_objects import ObjectKey
 from fedge_twin.device import DEVICES
 from fedge_twin.payloads import MAX_PAYLOAD_BYTES
-from fedge_twin.topics import What, filters
-from fedge_twin.twins import Word
+from fedge_twin.topics import What, Word, filters
 from tests.unit.bad_input.mutations import VALUES, bounded, changed, paths
 from tests.unit.bad_input.subjects import NODE, SUBJECTS, Twin, declare_device, update
 
@@ -90,11 +89,11 @@ async def test_bad_words_of_devices_keep_no_good_one_from_its_effect(
         await declare_device(subject, "good")
         good = update("good", b'{"twin":{"temperature":{"actual":{"value":"21"}}}}')
         await subject.twins.hear([*bad[:place], good, *bad[place:]])
-        told = await subject.twins.status(ObjectKey(DEVICES, "default", "good"))
+        told = subject.twins.status(ObjectKey(DEVICES, "default", "good"), 1)
         assert told is not None
         [shown] = told["status"]["twins"]
         assert shown["reported"]["value"] == "21"
         await subject.twins.hear(bad)
-        await subject.twins.differences()
+        subject.twins.differences()
         assert {key.name for key in subject.twins.keys} == {"ac", "good"}
         await subject.check()

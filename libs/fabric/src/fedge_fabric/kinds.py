@@ -69,6 +69,13 @@ LOGS_ASKED: Final = "fedge.logs.asked"
 
 data: ``{"namespace", "pod", "container", "options": {...}, "deadline_seconds": float}``."""
 
+HISTORY_ASKED: Final = "fedge.history.asked"
+"""Asks twin what became of a device's properties.
+
+data: ``{"namespace", "device", "property": str, "limit": int, "deadline_seconds": float}``; an
+empty property means all. The body of the answer's one piece is ``{"items": [{"property", "side",
+"by", "value", "time"}, ...]}``, newest first; its status is 404 where there is no such device."""
+
 EXEC_ASKED: Final = "fedge.exec.asked"
 """Asks for a command in a container, whose answer goes on.
 

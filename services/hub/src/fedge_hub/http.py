@@ -1,6 +1,7 @@
-"""Hub's HTTP: health, metrics, and containers' logs and commands for the API server.
+"""Hub's HTTP: health, metrics, and what the API server asks nodes: logs, commands, histories.
 
-The paths are the kubelet's (``/containerLogs/...``, ``/exec/...``) with the node in front.
+The paths are the kubelet's (``/containerLogs/...``, ``/exec/...``) with the node in front; the
+kubelet has none for a device's history (``/deviceHistory/<namespace>/<device>``).
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -21,6 +22,9 @@ from fedge_hub.views import Views
 from fedge_objects import NodeName
 
 ANSWER_SECONDS = 15.0
+HISTORY_ENTRIES = 100
+MAX_HISTORY_ENTRIES = 1000
+_OK = 200
 
 _OPTIONS = (
     "tailLines",
@@ -79,14 +83,10 @@ def create_app(
         )
         try:
             first = await anext(pieces)
-        except (UnroutableError, UnavailableError) as exc:
-            return PlainTextResponse(f"{exc}\n", status_code=503)
-        except TimeoutError:
-            return PlainTextResponse(
-                f"node {node!r} did not answer within {ANSWER_SECONDS:.0f} s\n", status_code=504
-            )
+        except (UnroutableError, UnavailableError, TimeoutError) as exc:
+            return _no_answer(node, exc)
         status = int(first["status"])
-        if status != 200:  # noqa: PLR2004 - HTTP OK
+        if status != _OK:
             await pieces.aclose()
             return PlainTextResponse(str(first["body"]), status_code=status)
         return StreamingResponse(_bodies(first, pieces), media_type="text/plain; charset=utf-8")
@@ -102,8 +102,46 @@ def create_app(
             Route("/metrics", metrics),
             Route("/nodes/{node}/status", partial(_status, views)),
             Route("/nodes/{node}/containerLogs/{namespace}/{pod}/{container}", container_logs),
+            Route(
+                "/nodes/{node}/deviceHistory/{namespace}/{name}",
+                partial(_device_history, requests),
+            ),
         ]
     )
+
+
+async def _device_history(requests: RequestLink, request: Request) -> Response:
+    node = NodeName(request.path_params["node"])
+    limit = request.query_params.get("limit") or str(HISTORY_ENTRIES)
+    if not (limit.isdecimal() and 1 <= int(limit) <= MAX_HISTORY_ENTRIES):
+        return PlainTextResponse(
+            f"limit must be a whole number from 1 to {MAX_HISTORY_ENTRIES}\n", status_code=400
+        )
+    data = {
+        "namespace": request.path_params["namespace"],
+        "device": request.path_params["name"],
+        "property": request.query_params.get("property", ""),
+        "limit": int(limit),
+    }
+    asked = requests.ask(node, kinds.HISTORY_ASKED, data, deadline_seconds=ANSWER_SECONDS)
+    async with aclosing(asked) as pieces:
+        try:
+            answer = await anext(pieces)
+        except (UnroutableError, UnavailableError, TimeoutError) as exc:
+            return _no_answer(node, exc)
+    status, body = int(answer["status"]), str(answer["body"])
+    if status != _OK:
+        return PlainTextResponse(body, status_code=status)
+    return Response(body, media_type="application/json")
+
+
+def _no_answer(node: NodeName, exc: Exception) -> Response:
+    """Return what to say where a node gave no answer."""
+    if isinstance(exc, TimeoutError):
+        return PlainTextResponse(
+            f"node {node!r} did not answer within {ANSWER_SECONDS:.0f} s\n", status_code=504
+        )
+    return PlainTextResponse(f"{exc}\n", status_code=503)
 
 
 async def _status(views: Views, request: Request) -> Response:

@@ -19,7 +19,7 @@ from fedge_objects import NodeName
 
 _REMEDY = (
     "its pods run on; `fedge logs` and `fedge exec` work on the node itself (FEDGE_EDGE_SOCKET),"
-    " `fedge status` tells when it is back"
+    " as does `fedge device`; `fedge status` tells when it is back"
 )
 
 

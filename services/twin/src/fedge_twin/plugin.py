@@ -84,7 +84,7 @@ async def run(settings: TwinSettings, ready: Ready) -> None:
         fabric = Fabric(
             edge.amqp_url.get_secret_value(), service="twin", exchanges=topology.EDGE_EXCHANGES
         )
-        Handlers(twins, effects).subscribe(fabric, node)
+        Handlers(twins, effects, fabric=fabric, node=node).subscribe()
 
         def listening(event: Mapping[str, Any]) -> None:
             topic_filter = filter_of(event)

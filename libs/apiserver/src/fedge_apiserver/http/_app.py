@@ -20,6 +20,7 @@ from fedge_apiserver.errors import (
 )
 from fedge_apiserver.http._discovery import VERSION, Discovery
 from fedge_apiserver.http._execs import Execs, deny
+from fedge_apiserver.http._histories import DEVICES, DeviceHistories
 from fedge_apiserver.http._hub import Hub
 from fedge_apiserver.http._logs import Logs
 from fedge_apiserver.http._messages import (
@@ -75,6 +76,7 @@ class ApiApplication:
         self._logs = Logs(registry, self._hub)
         self._execs = Execs(registry, self._hub)
         self._proxy = NodeProxy(registry, self._hub)
+        self._histories = DeviceHistories(registry, self._hub)
         self._tokens = TokenService(registry, token_key) if token_key is not None else None
 
     def stop(self) -> None:
@@ -247,14 +249,23 @@ class ApiApplication:
                 await self._collection(request, resource, namespace)
             case [name]:
                 await self._object(request, resource, namespace, name)
-            case [name, "proxy", *path] if resource is NODES:
-                if request.method not in ("GET", "HEAD"):
-                    raise method_not_allowed()
-                await self._proxy.get(request, name, path)
+            case [name, *path] if _is_asked_of_node(resource, namespace, path):
+                await self._ask_node(request, resource, namespace, name, path[1:])
             case [name, subresource] if subresource in resource.subresources:
                 await self._subresource(request, resource, namespace, name, subresource)
             case _:
                 raise no_such_path()
+
+    async def _ask_node(
+        self, request: Request, resource: Resource, namespace: str, name: str, path: list[str]
+    ) -> None:
+        """Answer with what a node says, or hub in its stead."""
+        if request.method not in ("GET", "HEAD"):
+            raise method_not_allowed()
+        if resource is NODES:
+            await self._proxy.get(request, name, path)
+        else:
+            await self._histories.get(request, resource, namespace, name)
 
     async def _collection(self, request: Request, resource: Resource, namespace: str) -> None:
         is_everywhere = resource.namespaced and not namespace
@@ -323,3 +334,13 @@ class ApiApplication:
                 await self._by_method(request, resource, namespace, name, subresource)
             case _:
                 raise method_not_allowed()
+
+
+def _is_asked_of_node(resource: Resource, namespace: str, path: list[str]) -> bool:
+    match path:
+        case ["proxy", *_]:
+            return resource is NODES
+        case ["history"]:
+            return resource.storage == DEVICES and namespace != ""
+        case _:
+            return False

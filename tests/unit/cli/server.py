@@ -28,6 +28,8 @@ CORE = {
 DEVICES = {
     "resources": [
         {"name": "devices", "singularName": "device", "kind": "Device", "namespaced": True},
+        {"name": "devicemodels", "singularName": "devicemodel", "kind": "DeviceModel",
+         "namespaced": True},
         {"name": "devicestatuses", "singularName": "devicestatus", "kind": "DeviceStatus",
          "namespaced": True},
     ]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fedge_cli.chaos import chaos
+from fedge_cli.device import device
 from fedge_cli.errors import AwayError, CommandError, UsageError
 from fedge_cli.usage import INTERRUPTED, DataDir, examples, tell, told
 
@@ -37,6 +38,7 @@ app = typer.Typer(
 )
 config = typer.Typer(no_args_is_help=True, help="Tell what this command works with.")
 app.add_typer(config, name="config")
+app.add_typer(device, name="device")
 app.add_typer(chaos, name="chaos")
 
 Kubeconfig = Annotated[

@@ -1,5 +1,6 @@
 """The command line. Each command loads what it needs when it runs, so that help comes at once."""
 
+import shlex
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -457,6 +458,24 @@ def config_path(kubeconfig: Kubeconfig = None) -> None:
 
     with told():
         typer.echo(str(access.find(kubeconfig).absolute()))
+
+
+@config.command("edge", epilog=examples('eval "$(fedge config edge)"'))
+def config_edge(
+    node: Annotated[str, typer.Argument(metavar="[NODE]", show_default=False)] = "edge-1",
+    data_dir: DataDir = None,
+) -> None:
+    """Print, for a shell, where an edge of the local system is, so that commands work at it.
+
+    With these variables set, logs, exec and device act at the edge itself. FEDGE_EDGE_HOST_PID is
+    its host: `nsenter -t $FEDGE_EDGE_HOST_PID -n COMMAND` runs a command in the host's network.
+    They hold until the next power cut.
+    """
+    from fedge_cli.local import edge_variables  # noqa: PLC0415 - loads the whole local system
+
+    with told():
+        for name, value in edge_variables(data_dir, node).items():
+            typer.echo(f"export {name}={shlex.quote(value)}")
 
 
 @app.command()

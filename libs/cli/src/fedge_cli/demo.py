@@ -450,7 +450,7 @@ def _next_steps(stack: Stack, telling: Telling) -> None:
         f"{fedge} get pods -w": "every change, as it comes",
         f"{fedge} describe pod {POD}": "all about the pod, with its events",
         f"{fedge} logs {POD}": "what it wrote, read through the cloud",
-        f"{fedge} apply -f examples/thermometer/": "a device, driven by manifests",
+        f"{fedge} apply -f examples/air-conditioner/": "a device, see the README there",
         f"export KUBECONFIG={stack.kubeconfig}": "the same for kubectl",
         "make down" if stack.folder == DEFAULT_DATA_DIR else f"{fedge} down": "stop all of it",
     }

@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from fedge_cli.errors import CommandError, UsageError
+from fedge_cli.errors import AwayError, CommandError, UsageError
 
 DEFAULT_DATA_DIR = Path("/var/lib/fedge")
+EDGED_SOCKET = Path("/run/fedge/edged/edged.sock")
 
 
 def data_dir(explicit: Path | None = None) -> Path:
@@ -35,6 +36,29 @@ def running_kubeconfig(instead: Path) -> Path | None:
 
     server = Process.load(folder / "cloud" / "apiserver" / "apiserver.pid")
     return path if server is not None and server.is_alive else None
+
+
+def edge_variables(explicit: Path | None, node: str) -> dict[str, str]:
+    """Return where an edge of the local system is, as commands at the edge want to know it.
+
+    Raises:
+        AwayError: it does not run.
+        CommandError: there is no such edge.
+    """
+    from fedge_local.edge import MQTT_PORT  # noqa: PLC0415 - loads the whole local system
+    from fedge_local.stack import Stack  # noqa: PLC0415
+
+    with translated():
+        edge = Stack(data_dir(explicit)).edge(node).parts
+    init = edge.host.init
+    if init is None:
+        raise AwayError(f"{node} has no power: `make demo` starts it, or `fedge chaos heal {node}`")
+    return {
+        "FEDGE_EDGE_DATA_DIR": str(edge.folder / "data"),
+        "FEDGE_EDGE_HOST_PID": str(init.pid),
+        "FEDGE_EDGE_SOCKET": str(edge.host.seen_from_outside(EDGED_SOCKET)),
+        "FEDGE_TWIN_MQTT_URL": f"mqtt://{edge.account}@127.0.0.1:{MQTT_PORT}",
+    }
 
 
 def require_root(why: str, example: str) -> None:

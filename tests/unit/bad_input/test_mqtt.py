@@ -75,7 +75,7 @@ def words(draw: st.DrawFn) -> Word:
 
 def test_every_topic_is_tried() -> None:
     tried = {topic.replace("default/ac", "+/+") for topic in PAYLOADS}
-    assert tried == set(filters(NODE))
+    assert tried == {each for each in filters(NODE) if "+/+/+" not in each}  # names with dots
 
 
 @bounded

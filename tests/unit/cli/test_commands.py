@@ -56,6 +56,29 @@ def test_wrong_usage_ends_with_2(arguments: list[str], said: str) -> None:
     assert result.stdout == ""
 
 
+@pytest.mark.parametrize("command", ["describe", "set", "watch", "history"])
+def test_each_command_of_devices_has_help(command: str) -> None:
+    result = runner.invoke(app, ["device", command, "--help"])
+    assert result.exit_code == 0
+    assert "Examples:" in result.output
+
+
+@pytest.mark.parametrize(
+    "variables", [{"FEDGE_EDGE_DATA_DIR": "/nowhere"}, {"FEDGE_EDGE_SOCKET": "/nowhere/edged.sock"}]
+)
+def test_devices_are_looked_at_on_the_node_where_that_is_meant(variables: dict[str, str]) -> None:
+    result = runner.invoke(app, ["device", "describe", "ac"], env=variables)
+    assert result.exit_code in {3, 4}
+    assert "on this node" in result.stderr or "as root on the node" in result.stderr
+
+
+def test_edge_that_never_was_is_told() -> None:
+    result = runner.invoke(app, ["config", "edge", "gw"])
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert "run `fedge demo`" in result.stderr
+
+
 def test_no_server_ends_with_4_and_the_remedy() -> None:
     result = runner.invoke(app, ["get", "pods"])
     assert result.exit_code == 4

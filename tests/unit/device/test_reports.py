@@ -1,13 +1,14 @@
 """Reports: a single one passes at once, a burst costs one write a second and ends in the newest."""
 
 import asyncio
+import itertools
 from collections.abc import Iterator
 from typing import Any, cast
 
 import looptime
 import pytest
 
-from fedge_dispatch import Report, Reports
+from fedge_dispatch import Budget, Report, Reports
 from fedge_fabric import UnavailableError
 from fedge_kube import KubeClient, Resource, UnreachableError
 from fedge_objects import JsonObject, NodeName, ObjectKey
@@ -130,3 +131,52 @@ async def test_counts_of_another_node_or_object_say_nothing(
     await reports.status(report(2, node="edge-2"), (1, 1))
     await reports.status(report(3, node="edge-2", uid="v"), (1, 0))
     assert [n for _, _, n in kind.written] == [1, 2, 3]
+
+
+@pytest.mark.looptime
+async def test_what_another_node_says_does_not_take_the_place_of_what_waits(
+    kind: Recording, reports: Reports
+) -> None:
+    await reports.status(report(1), (1, 1))
+    waiting = asyncio.create_task(reports.status(report(2), (1, 2)))
+    await asyncio.sleep(0.1)
+    await reports.status(report(3, node="edge-2"), (7, 7))
+    await reports.status(report(4, uid="v"), (1, 1))
+    await waiting
+    assert [n for _, _, n in kind.written] == [1, 3, 4, 2]
+
+
+@pytest.mark.looptime
+async def test_writes_that_wait_fall_due_together_and_none_is_late(
+    kind: Recording, reports: Reports
+) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        for number in range(40):
+            for n in (1, 2):
+                tasks.create_task(reports.status(report(n, name=f"d{number}"), (1, n)))
+                await asyncio.sleep(0.005)
+    first = {name: at for at, name, n in kind.written if n == 1}
+    second = {name: at for at, name, n in kind.written if n == 2}
+    assert len(second) == 40
+    assert len({round(at, 3) for at in second.values()}) <= 3
+    for name, at in second.items():
+        assert 0.7 <= at - first.get(name, at - 1) <= 1.02
+
+
+@pytest.mark.looptime
+async def test_over_the_budget_everybody_gets_a_turn_and_the_newest_is_written(
+    kind: Recording,
+) -> None:
+    reports = Reports(NO_KUBE, {DEVICES.name: kind}, write_every_seconds=1.0, budget=Budget(10.0))
+    async with asyncio.TaskGroup() as tasks:
+        for n in range(400):
+            for name in range(40):
+                tasks.create_task(reports.status(report(n, name=f"d{name}"), (1, n)))
+            await asyncio.sleep(0.05)
+    took = kind.written[-1][0]
+    assert len(kind.written) <= 10 * took + 11
+    for name in range(40):
+        mine = [(at, n) for at, each, n in kind.written if each == f"d{name}"]
+        assert mine[-1][1] == 399
+        gaps = [later - earlier for (earlier, _), (later, _) in itertools.pairwise(mine)]
+        assert max(gaps) <= 5.5

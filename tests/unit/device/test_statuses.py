@@ -214,7 +214,8 @@ def test_nonsense_from_a_node_does_no_harm(nonsense: Any) -> None:
 
 def test_twins_of_any_shape_do_no_harm() -> None:
     nameless: list[Any] = [1, None, {"propertyName": 7}, {"propertyName": "a", "reported": "b"}]
-    for twins in ("x", nameless, {}):
+    shapes: tuple[Any, ...] = ("x", nameless, {})
+    for twins in shapes:
         reported = told()
         reported["status"] |= {"twins": twins, "state": ["on"], "lastOnlineTime": 5}
         assert status(device(wish("mode", "cool")), reported)["sync"] == "Pending"

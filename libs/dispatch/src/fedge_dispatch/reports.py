@@ -32,6 +32,9 @@ TICKS = 4
 """Writes that wait fall due together, so often within the least time between two of an object: an
 API server commits together what comes together."""
 
+SLACK_SECONDS = 0.001
+"""What is due so soon is due: a clock is not exact enough to wait for less."""
+
 
 @dataclass(slots=True)
 class _Slot:
@@ -135,12 +138,12 @@ class Reports:
 
     def _is_free(self, slot: _Slot) -> bool:
         now = _monotonic()
-        if slot.writing or slot.due > now:
+        if slot.writing or slot.due > now + SLACK_SECONDS:
             return False
         if self._budget is None or slot.reserved:
             return True
         slot.due, slot.reserved = self._budget.reserve(now), True
-        return slot.due <= now
+        return slot.due <= now + SLACK_SECONDS
 
 
 def _monotonic() -> float:

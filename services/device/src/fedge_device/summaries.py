@@ -35,6 +35,8 @@ SOON_SECONDS = 1.0
 REFUSED_AGAIN_SECONDS = 60.0
 TICK_SECONDS = 0.25
 """Writes that wait fall due together: an API server commits together what comes together."""
+SLACK_SECONDS = 0.001
+"""What is due so soon is due: a clock is not exact enough to wait for less."""
 WRITERS = 16
 """So many writes may ask for their turn at once; a report's does not wait behind more of them."""
 
@@ -86,7 +88,7 @@ class Summaries:
                 for key in self._take_changed():
                     self._plan(key)
                 now = _monotonic()
-                for key in [key for key, due in self._due.items() if due <= now]:
+                for key in [key for key, due in self._due.items() if due <= now + SLACK_SECONDS]:
                     del self._due[key]
                     self._writing.add(key)
                     tasks.create_task(self._write(kube, key), name=f"summary of {key}")

@@ -4,6 +4,7 @@ It speaks MQTT to the broker of its gateway, FEDGE_TWIN_MQTT_URL; nothing here k
 """
 
 import asyncio
+import itertools
 import json
 import os
 import sys
@@ -19,6 +20,7 @@ URL = urlsplit(os.environ.get("FEDGE_TWIN_MQTT_URL", "mqtt://guest:guest@127.0.0
 OUTSIDE = 31.0
 AT_LEAST_ONCE = 1
 RETRY_SECONDS = 2
+STATE_SECONDS = 5
 
 is_now = {"temperature": "26", "power": "false", "mode": "cool"}
 room = 27.0
@@ -52,9 +54,11 @@ async def obey(client: aiomqtt.Client) -> None:
 
 
 async def measure(client: aiomqtt.Client) -> None:
-    """Let the room drift to where it is driven, and say how warm it is."""
+    """Say that it is there, let the room drift to where it is driven, say how warm that is."""
     global room  # noqa: PLW0603 - there is one room
-    while True:
+    for second in itertools.count():
+        if second % STATE_SECONDS == 0:  # again, for it is refused until the Device is applied
+            await say(client, "state/update", {"state": "online"})
         target = float(is_now["temperature"]) if is_now["power"] == "true" else OUTSIDE
         room += (target - room) * 0.1
         await report(client, {"room-temperature": f"{room:.1f}"})
@@ -75,7 +79,6 @@ async def main() -> None:
                 await client.subscribe(f"{TOPIC}/twin/update/result", qos=AT_LEAST_ONCE)
                 print(f"{NAME} is on", flush=True)
                 await report(client, is_now)
-                await say(client, "state/update", {"state": "online"})  # and the delta comes
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(obey(client))
                     tasks.create_task(measure(client))

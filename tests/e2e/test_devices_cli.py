@@ -31,6 +31,17 @@ class Commands:
     async def cloud(self, *argv: str) -> tuple[int, str]:
         return await self._fedge({"FEDGE_KUBECONFIG": self._kubeconfig}, *argv)
 
+    async def cloud_tells(self, text: str) -> str:
+        """Return what the cloud tells of the device once ``text`` is in it."""
+        shown = ""
+        try:
+            async with asyncio.timeout(40):
+                while text not in shown:
+                    _, shown = await self.cloud("describe", "ac-1")
+        except TimeoutError:
+            pytest.fail(f"{text!r} is not told: {shown}")
+        return shown
+
     async def edge(self, *argv: str) -> tuple[int, str]:
         return await self._fedge(self.at_edge, *argv)
 
@@ -63,11 +74,10 @@ async def test_air_conditioner_is_driven_from_both_sides(story: Story) -> None:
     async with commands.device():
         code, told = await commands.cloud("set", "ac-1", "temperature=24", "--wait", "40s")
         assert code == 0, told
-        _, shown = await commands.cloud("describe", "ac-1")
+        shown = await commands.cloud_tells("State: online")
         [row] = [line.split() for line in shown.splitlines() if line.startswith("  temperature ")]
         assert row[5:8] == ["24", "24", "cloud"]
         assert row[-1] == "Synced"
-        assert "State: online" in shown
 
         code, told = await commands.cloud("set", "ac-1", "temperature=99")
         assert (code, "above the maximum of 30" in told) == (1, True)
@@ -79,7 +89,9 @@ async def test_air_conditioner_is_driven_from_both_sides(story: Story) -> None:
 
         await edge.cut()
         try:
-            code, told = await commands.edge("set", "ac-1", "temperature=21", "--wait", "30s")
+            code, told = await commands.edge(
+                "set", "ac-1", "temperature=21", "mode=heat", "--wait", "30s"
+            )
             assert code == 0, told
             _, shown = await commands.edge("describe", "ac-1")
             assert "SetAtEdge" in shown
@@ -96,6 +108,23 @@ async def test_air_conditioner_is_driven_from_both_sides(story: Story) -> None:
         assert code == 0, told
         code, told = await commands.cloud("set", "ac-1", "temperature=24", "--wait", "40s")
         assert code == 0, told
+        # the model says that the edge wins the mode: what the cloud wishes is lost, and told
+        code, told = await commands.cloud("set", "ac-1", "mode=dry")
+        assert code == 0, told
+        await commands.cloud_tells("mode is to be heat (edge); dry (cloud) was lost")
+        code, told = await commands.edge("set", "ac-1", "mode-", "--wait", "30s")
+        assert code == 0, told
+        code, told = await commands.cloud("set", "ac-1", "mode=dry", "--wait", "40s")
+        assert code == 0, told
+
+
+async def test_shell_learns_where_the_edge_is(story: Story) -> None:
+    script = 'eval "$("$0" -m fedge_cli config edge)"; test -S "$FEDGE_EDGE_SOCKET" && env'
+    folder = f"FEDGE_DATA_DIR={story.stack.folder}"
+    code, out, err = await run("env", folder, "bash", "-c", script, sys.executable)
+    assert (code, err) == (0, b"")
+    variables = edge_variables(story.stack.folder, EDGE)
+    assert {f"{name}={value}" for name, value in variables.items()} <= set(out.decode().split("\n"))
 
 
 async def test_watch_tells_what_changes(story: Story) -> None:
@@ -110,11 +139,11 @@ async def test_watch_tells_what_changes(story: Story) -> None:
         try:
             async with asyncio.timeout(60):
                 assert watching.stdout is not None
-                await commands.cloud("set", "ac-1", "mode=dry")
+                await commands.cloud("set", "ac-1", "mode=cool")
                 seen: dict[str, str] = {}
                 async for line in watching.stdout:
                     seen = json.loads(line)
-                    if (seen["property"], seen["reported"]) == ("mode", "dry"):
+                    if (seen["property"], seen["reported"]) == ("mode", "cool"):
                         break
             assert seen["state"] == "online"
         finally:

@@ -1,16 +1,17 @@
 """Which system is tested: one that is named by options, or the repository's own.
 
-To test another one::
+To test another one, with nothing of ours installed (``--confcutdir`` leaves out the fixtures of the
+other tests; pytest, pytest-asyncio, pytest-timeout, aiohttp, aiomqtt and pyyaml are needed)::
 
-    pytest tests/blackbox --kubeconfig FILE --mqtt [USER:PASSWORD@]HOST:PORT --node NAME
-        [-m "not extension"]
+    pytest tests/blackbox --confcutdir tests/blackbox --kubeconfig FILE
+        --mqtt [USER:PASSWORD@]HOST:PORT --node NAME [-m "not extension"]
 """
 
 import importlib
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import pytest
 
@@ -45,8 +46,8 @@ def target(
         kubeconfig=Path(str(kubeconfig)),
         mqtt_host=address.hostname or "127.0.0.1",
         mqtt_port=address.port or 1883,
-        mqtt_user=address.username,
-        mqtt_password=address.password,
+        mqtt_user=_unquoted(address.username),
+        mqtt_password=_unquoted(address.password),
         node=str(node),
     )
 
@@ -69,3 +70,7 @@ async def mqtt(target: Target) -> AsyncIterator[Mqtt]:
 def name() -> str:
     """A name that nothing has yet."""
     return f"d-{uuid.uuid4().hex[:10]}"
+
+
+def _unquoted(part: str | None) -> str | None:
+    return None if part is None else unquote(part)

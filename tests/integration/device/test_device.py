@@ -1,143 +1,27 @@
 """Device against the embedded Kubernetes API and a real broker."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
-import yaml
 
-from fedge_apiserver.server import running_server
-from fedge_apiserver.settings import ApiServerSettings
-from fedge_device import plugin as device_plugin
 from fedge_device.kinds.resources import DEVICE_MODELS, DEVICE_STATUSES, DEVICES
-from fedge_device.settings import DeviceSettings
-from fedge_fabric import Address, Envelope, kinds
-from fedge_fabric import topology as t
-from fedge_fabric.fabric import Delivery, Fabric
-from fedge_kube import CUSTOM_RESOURCE_DEFINITIONS, KubeClient, observe
-from fedge_kube.watching import Changed, Listed
-from fedge_objects import JsonObject, NodeName, ObjectKey
+from fedge_device.summaries import Summaries
+from fedge_devices import read_stamps
+from fedge_fabric import kinds
 from tests.fixtures.servers import Broker
+from tests.integration.device.world import (
+    DEADLINE_SECONDS,
+    KEY,
+    NODE,
+    World,
+    condition,
+    device,
+    value_of,
+)
 
 pytestmark = pytest.mark.broker
-
-ROOT = Path(__file__).parents[3]
-NODE = NodeName("edge-1")
-KEY = ObjectKey(DEVICES.name, "default", "thermometer-1")
-DEADLINE_SECONDS = 30.0
-
-
-class World:
-    """The API, and hub and the nodes as messages."""
-
-    def __init__(self, kube: KubeClient, fabric: Fabric) -> None:
-        self.kube = kube
-        self._fabric = fabric
-        self._wanted: asyncio.Queue[Envelope] = asyncio.Queue()
-        self._seen: list[Envelope] = []
-        self._sequence = 0
-
-    async def on_wanted(self, delivery: Delivery) -> None:
-        await self._wanted.put(delivery.envelope)
-
-    async def told(self, kind: str, subject: str) -> Envelope:
-        async with asyncio.timeout(DEADLINE_SECONDS):
-            while True:
-                for envelope in self._seen:
-                    if (envelope.type, envelope.subject) == (kind, subject):
-                        return envelope
-                self._seen.append(await self._wanted.get())
-
-    async def install_kinds(self) -> None:
-        for path in sorted((ROOT / "deploy/k8s/base/crds").glob("devices.*.yaml")):
-            await self.kube.create(CUSTOM_RESOURCE_DEFINITIONS, yaml.safe_load(path.read_text()))
-
-    async def create_example(self) -> str:
-        folder = ROOT / "examples" / "thermometer"
-        await self.kube.create(DEVICE_MODELS, yaml.safe_load((folder / "model.yaml").read_text()))
-        created = await self.kube.create(
-            DEVICES, yaml.safe_load((folder / "device.yaml").read_text())
-        )
-        uid: str = created["metadata"]["uid"]
-        return uid
-
-    async def report(self, uid: str, value: str) -> None:
-        self._sequence += 1
-        twin = {"propertyName": "temperature", "reported": {"value": value}}
-        data = {
-            "uid": uid,
-            "status": {"twins": [twin], "state": "online"},
-            "observed": [1, self._sequence],
-            "finished": False,
-        }
-        await self._fabric.publish(
-            Envelope(
-                type=kinds.STATUS_REPORTED, source="/node/edge-1/twin", subject=str(KEY), data=data
-            ),
-            exchange=t.REPORTED,
-            routing_key=str(Address.of_object(NODE, KEY)),
-            mandatory=True,
-        )
-
-    async def status(self, matches: Callable[[JsonObject], bool]) -> tuple[JsonObject, int]:
-        """Return the DeviceStatus once it matches, and how often it changed until then."""
-        seen = 0
-        async with asyncio.timeout(DEADLINE_SECONDS):
-            async for observation in observe(self.kube, DEVICE_STATUSES):
-                match observation:
-                    case Listed(items, _):
-                        found = items
-                    case Changed(obj):
-                        found = [obj]
-                        seen += 1
-                    case _:
-                        continue
-                for each in found:
-                    if matches(each):
-                        return each, seen
-        raise AssertionError("observing has no end")
-
-
-def value_of(status: JsonObject) -> str | None:
-    twins = (status.get("status") or {}).get("twins")
-    value: str | None = twins[0]["reported"]["value"] if twins else None
-    return value
-
-
-@pytest.fixture
-async def world(rabbitmq: Broker, tmp_path: Path) -> AsyncIterator[World]:
-    settings = ApiServerSettings(data_dir=tmp_path / "api", port=0)
-    async with running_server(settings):
-        kubeconfig = tmp_path / "api" / "kubeconfig"
-        async with KubeClient.connected(kubeconfig) as kube:
-            fabric = Fabric(rabbitmq.url, service="test", exchanges=t.CLOUD_EXCHANGES)
-            world = World(kube, fabric)
-            queue = t.Queue("test.wanted", (t.Binding(t.WANTED, "#"),), exclusive=True)
-            fabric.subscribe(queue, world.on_wanted)
-            async with fabric.running():
-                yield world
-
-
-@asynccontextmanager
-async def device(broker: Broker, tmp_path: Path) -> AsyncIterator[None]:
-    ready = asyncio.Event()
-    settings = DeviceSettings(amqp_url=broker.url, kubeconfig=tmp_path / "api" / "kubeconfig")
-    running = asyncio.ensure_future(device_plugin.run(settings, ready.set))
-    waiting = asyncio.create_task(ready.wait())
-    try:
-        async with asyncio.timeout(DEADLINE_SECONDS):
-            await asyncio.wait({running, waiting}, return_when=asyncio.FIRST_COMPLETED)
-        if running.done():
-            running.result()
-        yield
-    finally:
-        waiting.cancel()
-        running.cancel()
-        await asyncio.wait({running})
-        if not running.cancelled():
-            running.result()
 
 
 async def test_devices_go_down_once_their_kinds_are_served_and_statuses_come_up(
@@ -180,3 +64,163 @@ async def test_a_status_is_made_again_after_somebody_deleted_it(
         await world.kube.delete(DEVICE_STATUSES, "default", KEY.name)
         await world.report(uid, "2")
         await world.status(lambda status: value_of(status) == "2")
+
+
+async def test_a_line_says_what_a_device_should_be_and_is(
+    world: World, rabbitmq: Broker, tmp_path: Path
+) -> None:
+    await world.install_kinds()
+    uid = await world.create_example()
+    async with device(rabbitmq, tmp_path):
+        await world.becomes("Unknown")
+        await world.report(uid, "20", interval="60")
+        pending = condition(await world.becomes("Pending"), "Synced")
+        assert pending["message"] == "interval should be 10 and is 60"
+        await world.report(uid, "20", interval="10")
+        await world.becomes("Synced")
+        line = await world.line()
+        assert line.pop("Age")
+        line.pop("Last Online")
+        assert line == {
+            "Name": "thermometer-1",
+            "Node": "edge-1",
+            "Model": "thermometer",
+            "State": "online",
+            "Desired": "interval=10",
+            "Reported": "temperature=20,interval=10",
+            "Sync": "Synced",
+            "Protocol": "mqtt",
+        }
+        await world.wish("0")
+        valid = condition(await world.becomes("Invalid"), "Valid")
+        assert valid["reason"] == "BelowMinimum"
+        assert "'interval'" in valid["message"]
+        assert valid["observedGeneration"] == 2
+        conflict = {
+            "kept": "30",
+            "keptBy": "edge",
+            "lost": "20",
+            "lostBy": "cloud",
+            "rule": "edge-wins",
+        }
+        said = {"desiredBy": "edge", "stamp": 1 << 56, "conflict": conflict}
+        extensions = {"devices.fedge.io": {"properties": {"interval": said}}}
+        await world.wish("20")
+        await world.report(uid, "20", interval="30", more={"extensions": extensions})
+        assert condition(await world.becomes("Conflict"), "Conflict")["reason"] == "EdgeWins"
+        await world.report(uid, "21", interval="20")
+        await world.becomes("Synced")
+        found, _ = await world.status(lambda status: value_of(status) == "21")
+        assert "extensions" not in found["status"]
+
+
+async def test_a_model_that_comes_after_its_device_is_looked_at(
+    world: World, rabbitmq: Broker, tmp_path: Path
+) -> None:
+    await world.install_kinds()
+    uid = await world.create_example()
+    model = await world.kube.get(DEVICE_MODELS, "default", "thermometer")
+    await world.kube.delete(DEVICE_MODELS, "default", "thermometer")
+    async with device(rabbitmq, tmp_path):
+        missed = condition(await world.becomes("Invalid"), "Valid")
+        assert missed["reason"] == "ModelNotFound"
+        await world.report(uid, "20")
+        again = {"name": "thermometer", "namespace": "default"}
+        await world.kube.create(DEVICE_MODELS, {**model, "metadata": again})
+        await world.becomes("Synced")
+        await world.kube.delete(DEVICE_MODELS, "default", "thermometer")
+        await world.becomes("Invalid")
+
+
+async def test_the_node_is_given_stamps_and_the_clouds_own_writes_are_not_told(
+    world: World, rabbitmq: Broker, tmp_path: Path
+) -> None:
+    await world.install_kinds()
+    uid = await world.create_example()
+    async with device(rabbitmq, tmp_path):
+        first = await world.put()
+        stamp = read_stamps(first["metadata"]["annotations"])["interval"]
+        assert stamp.at > 0
+        assert stamp.seen == 0
+        await world.report(uid, "20")
+        kept = (await world.becomes("Synced"))["desiredStamps"]
+        assert kept == {"interval": {"value": "10", "at": stamp.at, "seen": 0}}
+        said = {"desiredBy": "edge", "stamp": stamp.at + 5}
+        extensions = {"devices.fedge.io": {"properties": {"interval": said}}}
+        await world.report(uid, "20", interval="30", more={"extensions": extensions})
+        await world.becomes("SetAtEdge")
+        await asyncio.sleep(0.3)
+        assert not world.puts_since()
+    async with device(rabbitmq, tmp_path):  # another one; the value is the same
+        again = await world.put()
+        assert read_stamps(again["metadata"]["annotations"])["interval"] == stamp
+        await world.wish("20")
+        after = await world.put(lambda obj: "20" in str(obj["spec"]["properties"]))
+        later = read_stamps(after["metadata"]["annotations"])["interval"]
+        assert later.at > later.seen == stamp.at + 5
+
+
+async def test_the_old_nodes_late_words_about_a_moved_device_are_not_heard(
+    world: World, rabbitmq: Broker, tmp_path: Path
+) -> None:
+    await world.install_kinds()
+    uid = await world.create_example()
+    async with device(rabbitmq, tmp_path):
+        await world.report(uid, "20")
+        await world.becomes("Synced")
+        await world.kube.patch(DEVICES, "default", KEY.name, {"spec": {"nodeName": "edge-2"}})
+        await world.becomes("Unknown")
+        for late in range(5):
+            await world.report(uid, f"9{late}")
+        await world.report(uid, "21", node="edge-2")
+        for late in range(5):
+            await world.report(uid, f"8{late}")
+        found = await world.becomes("Synced")
+        assert found["reported"].startswith("temperature=21")
+        await asyncio.sleep(1.5)
+        status = await world.kube.get(DEVICE_STATUSES, "default", KEY.name)
+        assert value_of(status) == "21"
+        assert (await world.line())["Node"] == "edge-2"
+
+
+async def test_a_status_that_somebody_deleted_is_made_again_without_another_report(
+    world: World, rabbitmq: Broker, tmp_path: Path
+) -> None:
+    await world.install_kinds()
+    uid = await world.create_example()
+    async with device(rabbitmq, tmp_path):
+        await world.report(uid, "7")
+        await world.becomes("Synced")
+        before = await world.kube.get(DEVICE_STATUSES, "default", KEY.name)
+        await world.kube.delete(DEVICE_STATUSES, "default", KEY.name)
+        await world.status(
+            lambda status: (
+                value_of(status) == "7" and status["metadata"]["uid"] != before["metadata"]["uid"]
+            )
+        )
+        await world.becomes("Synced")
+        await world.kube.delete(DEVICES, "default", KEY.name)
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while (await world.kube.list(DEVICE_STATUSES)).items:  # noqa: ASYNC110 - an API
+                await asyncio.sleep(0.1)
+        await asyncio.sleep(1.5)
+        assert not (await world.kube.list(DEVICE_STATUSES)).items
+
+
+async def test_device_killed_between_status_and_summary_writes_the_summary_later(
+    world: World, rabbitmq: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.install_kinds()
+    uid = await world.create_example()
+    with monkeypatch.context() as patched:
+
+        async def never(*_: Any) -> None:
+            await asyncio.get_running_loop().create_future()
+
+        patched.setattr(Summaries, "_write", never)
+        async with device(rabbitmq, tmp_path):
+            await world.report(uid, "20")
+            await world.status(lambda status: value_of(status) == "20")
+    assert "status" not in await world.kube.get(DEVICES, "default", KEY.name)
+    async with device(rabbitmq, tmp_path):
+        await world.becomes("Synced")

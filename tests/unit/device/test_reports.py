@@ -180,3 +180,31 @@ async def test_over_the_budget_everybody_gets_a_turn_and_the_newest_is_written(
         assert mine[-1][1] == 399
         gaps = [later - earlier for (earlier, _), (later, _) in itertools.pairwise(mine)]
         assert max(gaps) <= 5.5
+
+
+@pytest.mark.looptime
+async def test_reports_of_busy_objects_that_come_apart_are_written_together(
+    kind: Recording,
+) -> None:
+    reports = Reports(NO_KUBE, {DEVICES.name: kind}, write_every_seconds=0.1)
+    for n in range(1, 5):
+        for number in range(20):
+            await asyncio.sleep(0.001)
+            asyncio.ensure_future(reports.status(report(n, name=f"d{number}"), (1, n)))  # noqa: RUF006 - awaited by time
+        await asyncio.sleep(0.78)
+    await asyncio.sleep(1)
+    later = [round(at, 3) for at, _, n in kind.written if n > 1]
+    assert len(later) == 60
+    assert len(set(later)) <= 6  # not sixty: three rounds, of which one may span two moments
+
+
+@pytest.mark.looptime
+async def test_a_report_after_a_second_of_silence_passes_at_once(
+    kind: Recording, looptime: looptime.LoopTimeProxy
+) -> None:
+    reports = Reports(NO_KUBE, {DEVICES.name: kind}, write_every_seconds=0.1)
+    await reports.status(report(1), (1, 1))
+    await asyncio.sleep(1.2)
+    before = float(looptime)
+    await reports.status(report(2), (1, 2))
+    assert float(looptime) - before < 0.02

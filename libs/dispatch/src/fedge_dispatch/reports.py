@@ -28,6 +28,9 @@ from fedge_objects import NodeName, ObjectKey
 log = structlog.stdlib.get_logger("fedge.dispatch")
 
 Observed = tuple[int, int]
+BUSY_SECONDS = 1.0
+"""An object that was written so lately is written again together with others."""
+TOGETHER_SECONDS = 0.05
 TICKS = 4
 """Writes that wait fall due together, so often within the least time between two of an object: an
 API server commits together what comes together."""
@@ -95,6 +98,7 @@ class Reports:
         if observed == slot.written or (slot.newest is not None and observed < slot.newest):
             return
         slot.newest = observed
+        self._join(slot)
         if not await self._has_turn(slot):
             return
         slot.writing = True
@@ -118,6 +122,14 @@ class Reports:
         tick = self._write_every_seconds / TICKS
         due = began + self._write_every_seconds
         return due - due % tick if tick else due
+
+    def _join(self, slot: _Slot) -> None:
+        """Have a report that is one of many wait for others, for a moment."""
+        now = _monotonic()
+        if slot.written is None or slot.writing or not self._write_every_seconds:
+            return
+        if slot.due <= now < slot.due + BUSY_SECONDS:
+            slot.due = (now // TOGETHER_SECONDS + 1) * TOGETHER_SECONDS
 
     async def _has_turn(self, slot: _Slot) -> bool:
         """Wait for the turn to write; return False once a newer report waits for it instead."""

@@ -15,7 +15,7 @@ class TwinSettings(ServiceSettings):
     """The MQTT broker that the devices speak to: the edge's own, or another. ``mqtt://`` only; it
     is meant for the gateway's own network."""
 
-    report_every_seconds: float = Field(default=0.85, ge=0)
+    report_every_seconds: float = Field(default=0.8, ge=0)
     """A round in which the cloud is told of a device once at most. The first news passes at once;
     what follows in the same round is told when the next begins, as it is then."""
 

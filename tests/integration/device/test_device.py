@@ -150,7 +150,8 @@ async def test_the_node_is_given_stamps_and_the_clouds_own_writes_are_not_told(
         await world.report(uid, "20", interval="30", more={"extensions": extensions})
         await world.becomes("SetAtEdge")
         await asyncio.sleep(0.3)
-        assert not world.puts_since()
+        # a repeat of what it was given may come, nothing else
+        assert all(each.data == first for each in world.puts_since())
     async with device(rabbitmq, tmp_path):  # another one; the value is the same
         again = await world.put()
         assert read_stamps(again["metadata"]["annotations"])["interval"] == stamp

@@ -75,9 +75,11 @@ class Mqtt:
             body = json.loads(message.payload)
             self._heard.put_nowait((time.perf_counter(), str(message.topic), body))
 
-    async def until(self, so: Callable[[str, Any], bool]) -> float:
+    async def until(
+        self, so: Callable[[str, Any], bool], *, seconds: float = DEADLINE_SECONDS
+    ) -> float:
         """Return when a message came that is as wished; what came before it is dropped."""
-        async with asyncio.timeout(DEADLINE_SECONDS):
+        async with asyncio.timeout(seconds):
             while True:
                 at, topic, body = await self._heard.get()
                 if so(topic, body):

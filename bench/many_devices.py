@@ -209,16 +209,15 @@ async def create(kube: KubeClient, broker: Broker, shares: Shares) -> tuple[floa
         device(name, None, namespace=namespace) for namespace, names in shares.items()
         for name in names
     )  # fmt: skip
-    wanted = {f"{namespace}/{name}" for namespace, names in shares.items() for name in names}
-    known: set[str] = set()
+    missing = {f"{namespace}/{name}" for namespace, names in shares.items() for name in names}
 
     async def create_some() -> None:
         for each in objects:
             await kube.create(DEVICES, each)
 
     def is_all(_: str, body: Any) -> bool:
-        known.update(each["id"] for each in body["added_devices"])
-        return known >= wanted
+        missing.difference_update(each["id"] for each in body["added_devices"])
+        return not missing
 
     async with aiomqtt.Client(
         broker.host, broker.port, username=broker.user, password=broker.password
@@ -229,7 +228,7 @@ async def create(kube: KubeClient, broker: Broker, shares: Shares) -> tuple[floa
             began = time.monotonic()
             await asyncio.gather(*(create_some() for _ in range(CREATORS)))
             created = time.monotonic() - began
-            await mqtt.until(is_all)
+            await mqtt.until(is_all, seconds=CAUGHT_UP_SECONDS)
             return created, time.monotonic() - began
 
 

@@ -25,7 +25,6 @@ down: ## Stop everything that the demo started, and nothing else
 test: install check ## Check the code and run all tests
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-# twin last: its tests bind at the shared broker for another node, which ends the link to the cloud
 RABBITMQ4_TESTS ?= $(addprefix tests/integration/,device fabric hub local meta twin) tests/e2e
 test-rabbitmq4: install ## Run the tests that use a RabbitMQ on version 4, from a folder of its own
 	@root=$$(scripts/rabbitmq4); FEDGE_RABBITMQ_ROOT=$$root \

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from fedge_cli.app import app
-from tests.fixtures.servers import BrokerPair
+from tests.fixtures.servers import EdgeBroker
 from tests.integration.twin.test_twin import (  # noqa: F401 - a fixture
     Player,
     desired_of,
@@ -35,12 +35,12 @@ class Node:
 
 
 async def test_device_is_set_and_looked_at_without_a_cloud(
-    broker_pair: BrokerPair,
+    edge_broker: EdgeBroker,
     player: Player,  # noqa: F811
     tmp_path: Path,
 ) -> None:
-    node = Node(tmp_path, broker_pair.mqtt_url)
-    async with twin(broker_pair, tmp_path):
+    node = Node(tmp_path, edge_broker.mqtt_url)
+    async with twin(edge_broker, tmp_path):
         await player.declare("ac.1", temp="20")
         await player.reported("ac.1", lambda status: desired_of(status, "temp") == "20")
 
@@ -74,12 +74,12 @@ async def test_device_is_set_and_looked_at_without_a_cloud(
 
 
 async def test_refusal_of_twin_is_told_in_its_words(
-    broker_pair: BrokerPair,
+    edge_broker: EdgeBroker,
     player: Player,  # noqa: F811
     tmp_path: Path,
 ) -> None:
-    node = Node(tmp_path / "elsewhere", broker_pair.mqtt_url)  # nothing can be read here
-    async with twin(broker_pair, tmp_path):
+    node = Node(tmp_path / "elsewhere", edge_broker.mqtt_url)  # nothing can be read here
+    async with twin(edge_broker, tmp_path):
         await player.declare("fan", speed="1")
         await player.reported("fan", lambda status: desired_of(status, "speed") == "1")
         refused = await node.fedge("set", "none", "speed=2")

@@ -23,7 +23,7 @@ from fedge_service import EdgeSettings
 from fedge_twin import plugin as twin_plugin
 from fedge_twin.device import DEVICES
 from fedge_twin.settings import TwinSettings
-from tests.fixtures.servers import BrokerPair
+from tests.fixtures.servers import EdgeBroker
 
 pytestmark = pytest.mark.broker
 
@@ -131,7 +131,7 @@ class Player:
 
 
 @pytest.fixture
-async def player(broker_pair: BrokerPair) -> AsyncIterator[Player]:
+async def player(edge_broker: EdgeBroker) -> AsyncIterator[Player]:
     inbox, up = Inbox(), Inbox()
 
     async def on_up(delivery: Delivery) -> None:
@@ -143,11 +143,11 @@ async def player(broker_pair: BrokerPair) -> AsyncIterator[Player]:
             assert isinstance(message.payload, bytes)
             await inbox.put(str(message.topic), json.loads(message.payload))
 
-    fabric = Fabric(broker_pair.edge_url, service="test", exchanges=t.EDGE_EXCHANGES)
+    fabric = Fabric(edge_broker.edge_url, service="test", exchanges=t.EDGE_EXCHANGES)
     fabric.subscribe(
         t.Queue("test.up", (t.Binding(t.UP, "node.gw-1_plant_example.#"),), exclusive=True), on_up
     )
-    mqtt = urlsplit(broker_pair.mqtt_url)
+    mqtt = urlsplit(edge_broker.mqtt_url)
     async with (
         fabric.running(),
         aiomqtt.Client(
@@ -160,7 +160,7 @@ async def player(broker_pair: BrokerPair) -> AsyncIterator[Player]:
 
 
 @asynccontextmanager
-async def twin(broker: BrokerPair, data_dir: Path) -> AsyncIterator[None]:
+async def twin(broker: EdgeBroker, data_dir: Path) -> AsyncIterator[None]:
     ready = asyncio.Event()
     settings = TwinSettings(
         mqtt_url=broker.mqtt_url,
@@ -237,12 +237,12 @@ def reported_of(status: dict[str, Any], name: str) -> str | None:
 
 
 async def test_a_desired_value_reaches_the_device_and_the_reported_one_the_cloud(
-    broker_pair: BrokerPair, player: Player, tmp_path: Path
+    edge_broker: EdgeBroker, player: Player, tmp_path: Path
 ) -> None:
     await player.subscribe(
         "$hw/events/device/plant/ac/twin/#", f"$hw/events/node/{NODE}/membership/#"
     )
-    async with twin(broker_pair, tmp_path):
+    async with twin(edge_broker, tmp_path):
         await player.declare("ac", temp="25")
         delta = await player.inbox.on("ac/twin/update/delta")
         assert delta["delta"] == {"temp": "25"}
@@ -285,9 +285,9 @@ async def test_a_desired_value_reaches_the_device_and_the_reported_one_the_cloud
 
 
 async def test_a_delta_is_given_again_to_a_device_that_comes_back_until_it_obeys(
-    broker_pair: BrokerPair, player: Player, tmp_path: Path
+    edge_broker: EdgeBroker, player: Player, tmp_path: Path
 ) -> None:
-    async with twin(broker_pair, tmp_path):
+    async with twin(edge_broker, tmp_path):
         await player.declare("lamp", power="on")
         await player.reported("lamp", lambda status: desired_of(status, "power") == "on")
         await player.subscribe("$hw/events/device/plant/lamp/#")
@@ -309,9 +309,9 @@ async def test_a_delta_is_given_again_to_a_device_that_comes_back_until_it_obeys
 
 
 async def test_who_begins_to_listen_is_shown_what_is_there(
-    broker_pair: BrokerPair, player: Player, tmp_path: Path
+    edge_broker: EdgeBroker, player: Player, tmp_path: Path
 ) -> None:
-    async with twin(broker_pair, tmp_path):
+    async with twin(edge_broker, tmp_path):
         await player.declare("pump.1", speed="3")
         await player.declare("pump.2", uid="u-2")
         await player.reported("pump.2", lambda _: True)
@@ -333,9 +333,9 @@ async def test_who_begins_to_listen_is_shown_what_is_there(
 
 
 async def test_a_device_that_runs_wild_keeps_no_other_waiting_and_ends_in_its_last_value(
-    broker_pair: BrokerPair, player: Player, tmp_path: Path
+    edge_broker: EdgeBroker, player: Player, tmp_path: Path
 ) -> None:
-    async with twin(broker_pair, tmp_path):
+    async with twin(edge_broker, tmp_path):
         await player.declare("wild", speed="0")
         await player.declare("calm", uid="u-2", speed="0")
         await player.reported("calm", lambda _: True)
@@ -366,14 +366,14 @@ async def test_a_device_that_runs_wild_keeps_no_other_waiting_and_ends_in_its_la
 
 
 async def test_a_device_may_speak_mqtt_5_where_the_broker_does(
-    broker_pair: BrokerPair, player: Player, tmp_path: Path
+    edge_broker: EdgeBroker, player: Player, tmp_path: Path
 ) -> None:
     if not has_mqtt_5():
         pytest.skip("this RabbitMQ has no MQTT 5, which came with 3.13")
-    async with twin(broker_pair, tmp_path):
+    async with twin(edge_broker, tmp_path):
         await player.declare("fan", speed="3")
         await player.reported("fan", lambda status: desired_of(status, "speed") == "3")
-        mqtt = urlsplit(broker_pair.mqtt_url)
+        mqtt = urlsplit(edge_broker.mqtt_url)
         async with aiomqtt.Client(
             "127.0.0.1",
             mqtt.port or 0,
@@ -394,9 +394,9 @@ async def test_a_device_may_speak_mqtt_5_where_the_broker_does(
 
 
 async def test_a_device_with_dots_in_its_name_is_served(
-    broker_pair: BrokerPair, player: Player, tmp_path: Path
+    edge_broker: EdgeBroker, player: Player, tmp_path: Path
 ) -> None:
-    async with twin(broker_pair, tmp_path):
+    async with twin(edge_broker, tmp_path):
         await player.declare("pump.1.a", speed="3")
         await player.reported("pump.1.a", lambda status: desired_of(status, "speed") == "3")
         await player.subscribe("$hw/events/device/plant/pump.1.a/twin/update/result")
@@ -413,11 +413,11 @@ async def test_a_device_with_dots_in_its_name_is_served(
 
 
 async def test_bad_input_is_answered_with_its_reason_and_disturbs_nobody(
-    broker_pair: BrokerPair, player: Player, tmp_path: Path
+    edge_broker: EdgeBroker, player: Player, tmp_path: Path
 ) -> None:
     await player.subscribe("$hw/events/device/+/+/twin/update/result")
     await player.subscribe("$hw/events/device/+/+/state/update/result")
-    async with twin(broker_pair, tmp_path):
+    async with twin(edge_broker, tmp_path):
         await player.declare("meter", level="1")
         await player.reported("meter", lambda status: desired_of(status, "level") == "1")
         update = "$hw/events/device/plant/meter/twin/update"
@@ -456,14 +456,14 @@ def is_delta(value: str, _: str, payload: Any) -> bool:
 
 
 async def test_a_link_that_breaks_is_made_again_and_loses_nothing(
-    broker_pair: BrokerPair, player: Player, tmp_path: Path
+    edge_broker: EdgeBroker, player: Player, tmp_path: Path
 ) -> None:
-    proxy = Proxy(urlsplit(broker_pair.mqtt_url).port or 0)
+    proxy = Proxy(urlsplit(edge_broker.mqtt_url).port or 0)
     await proxy.open()
     await player.subscribe("$hw/events/device/plant/gate/twin/update/delta")
-    mqtt = urlsplit(broker_pair.mqtt_url)
+    mqtt = urlsplit(edge_broker.mqtt_url)
     through_proxy = replace(
-        broker_pair,
+        edge_broker,
         mqtt_url=f"mqtt://{mqtt.username}:{mqtt.password}@127.0.0.1:{proxy.port}",
     )
     async with twin(through_proxy, tmp_path):
@@ -481,15 +481,15 @@ async def test_a_link_that_breaks_is_made_again_and_loses_nothing(
 
 
 async def test_what_was_said_while_twin_was_down_is_taken_and_told_when_it_is_back(
-    broker_pair: BrokerPair, player: Player, tmp_path: Path
+    edge_broker: EdgeBroker, player: Player, tmp_path: Path
 ) -> None:
-    async with twin(broker_pair, tmp_path):
+    async with twin(edge_broker, tmp_path):
         await player.declare("valve", open="yes")
         await player.reported("valve", lambda status: desired_of(status, "open") == "yes")
     await player.say("plant/valve", "twin/update", twin={"open": {"actual": {"value": "no"}}})
     await player.declare("valve", open="half")
     await player.subscribe("$hw/events/device/plant/valve/twin/update/delta")
-    async with twin(broker_pair, tmp_path):
+    async with twin(edge_broker, tmp_path):
         await player.inbox.take(lambda _, payload: payload["delta"] == {"open": "half"})
         data = await player.reported(
             "valve",
@@ -501,7 +501,7 @@ async def test_what_was_said_while_twin_was_down_is_taken_and_told_when_it_is_ba
         again = await player.reported("valve", lambda _: True)
         assert again | {"observed": 0} == data | {"observed": 0}
         assert again["observed"] > data["observed"]
-    async with twin(broker_pair, tmp_path):
+    async with twin(edge_broker, tmp_path):
         again = await player.reported("valve", lambda _: True)
         assert again | {"observed": 0} == data | {"observed": 0}
         assert again["observed"] > data["observed"]
@@ -510,9 +510,9 @@ async def test_what_was_said_while_twin_was_down_is_taken_and_told_when_it_is_ba
 
 
 async def test_history_is_told_to_whoever_asks_from_the_cloud(
-    broker_pair: BrokerPair, player: Player, tmp_path: Path
+    edge_broker: EdgeBroker, player: Player, tmp_path: Path
 ) -> None:
-    async with twin(broker_pair, tmp_path):
+    async with twin(edge_broker, tmp_path):
         await player.declare("kiln", temp="900")
         await player.reported("kiln", lambda status: desired_of(status, "temp") == "900")
         for value in ("20", "450"):

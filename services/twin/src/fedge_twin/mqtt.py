@@ -29,7 +29,7 @@ CLIENT_ID: Final = "fedge-twin"
 KEEPALIVE_SECONDS = 30
 AT_LEAST_ONCE: Final = 1
 TAKEN_AT_ONCE = 256
-PUBLISHED_AT_ONCE = 256
+PUBLISHED_AT_ONCE = 1024
 MAX_OUTGOING = 4096
 """Of as many messages to devices the next words wait for the broker to take them."""
 PUBLISH_SECONDS = 30.0

@@ -13,7 +13,6 @@ from msgspec.structs import replace as changed
 
 from fedge_devices import (
     MAX_PROPERTIES,
-    Access,
     Model,
     ModelProperty,
     as_text,
@@ -118,9 +117,7 @@ def _changed(
     said = (given.metadata or {}).get("type")
     if said is not None and not isinstance(said, str):
         raise RefusedError(f"type of property {known.name!r} is no string")
-    rule = of_model or ModelProperty(
-        type=(said or known.type or "string").lower(), access=Access.READ_WRITE
-    )
+    rule = of_model or ModelProperty(type=(said or known.type or "string").lower())
     after = changed(
         known,
         type=(said or known.type).lower(),

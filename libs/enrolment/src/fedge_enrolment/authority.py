@@ -1,0 +1,184 @@
+"""The cloud's certificate authority and the certificates of its servers.
+
+Made exactly once, whichever of several hubs comes first: the record is created, and who comes
+second reads it. A rotation adds an authority and keeps the former ones trusted; the new one is also
+signed by the one before it, so that a node that was away all the while still trusts the servers.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+
+import structlog
+
+from fedge_enrolment import certificates as c
+from fedge_enrolment.names import BROKER, HUB
+from fedge_enrolment.records import (
+    AUTHORITY,
+    SERVER,
+    ChangedError,
+    ExistsError,
+    Record,
+    Records,
+)
+
+log = structlog.stdlib.get_logger("fedge.enrolment")
+
+AUTHORITY_LIFETIME: Final = timedelta(days=3650)
+SERVER_LIFETIME: Final = timedelta(days=365)
+RENEW_AFTER: Final = 2 / 3
+"""Of its life, a certificate is renewed."""
+CLOUD: Final = "cloud"
+"""Name of the record of the authority."""
+SERVERS: Final = {"hub": HUB, "broker": BROKER}
+_CERTIFICATE: Final = "tls.crt"
+_KEY: Final = "tls.key"
+_BUNDLE: Final = "ca.crt"
+_CROSS: Final = "cross.crt"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Authority:
+    """Who signs, and who is trusted.
+
+    Attributes:
+        signing: the newest authority.
+        bundle: certificates of all that are trusted, newest first, PEM.
+        cross: the newest as signed by the one before it, and so on, PEM; servers send it along.
+    """
+
+    signing: c.KeyPair
+    bundle: bytes
+    cross: bytes = field(default=b"", repr=False)
+
+    @property
+    def fingerprint(self) -> bytes:
+        """Return the SHA-256 by which tokens know it."""
+        return c.fingerprint(self.signing.certificate)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerCredential:
+    """A server's certificate with what it sends along, and its key; PEM."""
+
+    chain: bytes
+    key: bytes = field(repr=False)
+
+
+class Authorities:
+    """The authority in the records."""
+
+    def __init__(self, records: Records, now: Callable[[], datetime]) -> None:
+        self._records = records
+        self._now = now
+
+    async def current(self) -> Authority:
+        """Return the authority, making it if there is none.
+
+        Raises:
+            RecordsAwayError: the records cannot be reached.
+        """
+        record = await self._records.get(AUTHORITY, CLOUD)
+        if record is None:
+            made = c.new_authority(self._now(), lifetime=AUTHORITY_LIFETIME)
+            try:
+                record = await self._records.create(
+                    AUTHORITY, CLOUD, _data(made, made.certificate, b"")
+                )
+                log.info("authority_made", fingerprint=c.fingerprint(made.certificate).hex())
+            except ExistsError:
+                record = await self._records.get(AUTHORITY, CLOUD)
+                if record is None:
+                    raise
+        return self._read(record)
+
+    async def rotate(self) -> Authority:
+        """Add an authority that signs from now on; return it.
+
+        Raises:
+            ChangedError: somebody else did it at the same moment.
+        """
+        await self.current()
+        record = await self._records.get(AUTHORITY, CLOUD)
+        if record is None:
+            raise ChangedError("the authority was removed meanwhile")
+        before = self._read(record)
+        now = self._now()
+        new = c.new_authority(now, lifetime=AUTHORITY_LIFETIME)
+        cross = c.cross_sign(new.certificate, before.signing, now)
+        data = _data(new, new.certificate + before.bundle, cross + before.cross)
+        return self._read(await self._records.replace(record, data))
+
+    async def server(self, name: str, addresses: Sequence[str]) -> ServerCredential:
+        """Return the credential of a server, renewing it when it is time.
+
+        Args:
+            name: one of `SERVERS`.
+            addresses: DNS names and addresses it holds for beside its own name.
+        """
+        authority = await self.current()
+        names = [SERVERS[name], *dict.fromkeys(addresses)]
+        while True:
+            record = await self._records.get(SERVER, name)
+            if record is not None and self._is_good(record, authority, names):
+                return _credential(record)
+            made = c.issue_server(authority.signing, names, self._now(), lifetime=SERVER_LIFETIME)
+            data = {
+                _CERTIFICATE: (made.certificate + authority.cross).decode(),
+                _KEY: made.key.decode(),
+                _BUNDLE: authority.bundle.decode(),
+                "names": " ".join(names),
+            }
+            try:
+                if record is None:
+                    record = await self._records.create(SERVER, name, data)
+                else:
+                    record = await self._records.replace(record, data)
+            except (ExistsError, ChangedError):
+                continue  # another hub was faster: take its
+            log.info("server_certificate_made", server=name, names=names)
+            return _credential(record)
+
+    def _read(self, record: Record) -> Authority:
+        """Return what is still valid of the record."""
+        now = self._now()
+        pairs = (record.data[_BUNDLE].encode(), record.data[_CROSS].encode())
+        bundle, cross = (
+            b"".join(each for each in c.split(pem) if c.load(each).not_valid_after_utc > now)
+            for pem in pairs
+        )
+        signing = c.KeyPair(
+            certificate=record.data[_CERTIFICATE].encode(), key=record.data[_KEY].encode()
+        )
+        return Authority(signing=signing, bundle=bundle, cross=cross)
+
+    def _is_good(self, record: Record, authority: Authority, names: Sequence[str]) -> bool:
+        certificate = c.load(record.data[_CERTIFICATE].encode())
+        return (
+            record.data["names"].split() == list(names)
+            and record.data[_BUNDLE].encode() == authority.bundle
+            and c.is_issued_by(certificate, [authority.signing.certificate])
+            and self._now()
+            < renewal_time(certificate.not_valid_before_utc, certificate.not_valid_after_utc)
+        )
+
+
+def renewal_time(begin: datetime, end: datetime) -> datetime:
+    """Return when a certificate is to be renewed."""
+    return begin + (end - begin) * RENEW_AFTER
+
+
+def _data(signing: c.KeyPair, bundle: bytes, cross: bytes) -> dict[str, str]:
+    return {
+        _CERTIFICATE: signing.certificate.decode(),
+        _KEY: signing.key.decode(),
+        _BUNDLE: bundle.decode(),
+        _CROSS: cross.decode(),
+    }
+
+
+def _credential(record: Record) -> ServerCredential:
+    return ServerCredential(
+        chain=record.data[_CERTIFICATE].encode(), key=record.data[_KEY].encode()
+    )

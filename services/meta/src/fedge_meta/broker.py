@@ -4,15 +4,14 @@ RabbitMQ's functions that are used are those of its own command line, the same i
 (https://www.rabbitmq.com/docs/shovel-dynamic, https://www.rabbitmq.com/docs/definitions).
 """
 
-import asyncio
 from collections.abc import Sequence
 
-from fedge_fabric import MessageClass, UnavailableError
+from fedge_fabric import MessageClass
 from fedge_fabric import topology as t
 from fedge_fabric.definitions import upstream_name
+from fedge_fabric.evaluating import evaluate
 from fedge_objects import NodeName
 
-_COMMAND_SECONDS = 30.0
 _RUNNING = (
     '[{<<"shovel">>, element(2, element(1, S))} || S <- rabbit_shovel_status:status(),'
     " is_tuple(element(1, S)), is_tuple(element(3, S)), element(1, element(3, S)) =:= running]"
@@ -94,25 +93,4 @@ class Broker:
         )
 
     async def _evaluate(self, expression: str) -> str:
-        try:
-            async with asyncio.timeout(_COMMAND_SECONDS):
-                process = await asyncio.create_subprocess_exec(
-                    *self._command,
-                    expression,
-                    stdin=asyncio.subprocess.DEVNULL,
-                    stdout=asyncio.subprocess.PIPE,
-                    stderr=asyncio.subprocess.STDOUT,
-                )
-                try:
-                    output, _ = await process.communicate()
-                finally:
-                    if process.returncode is None:
-                        process.kill()
-        except (OSError, TimeoutError) as exc:
-            raise UnavailableError(
-                f"{self._command[0]!r} did not reach the edge's broker: {exc!r}"
-            ) from exc
-        text = output.decode(errors="replace").strip()
-        if process.returncode:
-            raise UnavailableError(f"the edge's broker answered {text[-400:]!r}")
-        return text
+        return await evaluate(self._command, expression)

@@ -1,5 +1,16 @@
 """What a Device and its DeviceModel say, as cloud and edge read them alike."""
 
+from fedge_devices._credentials import (
+    DEVICE_CREDENTIALS,
+    SECRET_ANNOTATION,
+    SECRET_KEY,
+    SECRET_TYPE,
+    Credential,
+    credential_for,
+    is_name,
+    read_credential,
+    write_credential,
+)
 from fedge_devices._kinds import DEVICE_MODELS, DEVICE_STATUSES, DEVICES, GROUP, VERSION
 from fedge_devices._models import Access, MergeRule, Model, ModelProperty, read_model
 from fedge_devices._stamps import HybridClock, milliseconds
@@ -16,13 +27,18 @@ from fedge_devices._wishes import (
 
 __all__ = [
     "DEVICES",
+    "DEVICE_CREDENTIALS",
     "DEVICE_MODELS",
     "DEVICE_STATUSES",
     "GROUP",
     "MAX_PROPERTIES",
+    "SECRET_ANNOTATION",
+    "SECRET_KEY",
+    "SECRET_TYPE",
     "STAMPS_ANNOTATION",
     "VERSION",
     "Access",
+    "Credential",
     "Declared",
     "HybridClock",
     "MergeRule",
@@ -31,10 +47,14 @@ __all__ = [
     "Problem",
     "Stamp",
     "as_text",
+    "credential_for",
+    "is_name",
     "milliseconds",
     "problem_of",
+    "read_credential",
     "read_declared",
     "read_model",
     "read_stamps",
+    "write_credential",
     "write_stamps",
 ]

@@ -198,7 +198,7 @@ async def direct_connections(stack: Stack, edge: EdgeControl) -> set[str]:
 
 async def greeting_seconds(stack: Stack, edge: EdgeControl) -> float:
     """Return how long the cloud's broker takes to answer a client on the edge."""
-    dialled = await edge.parts.host.connect(stack.subnet.cloud_address, stack.ports["amqp"])
+    dialled = await edge.parts.host.connect(stack.subnet.cloud_address, stack.ports["amqps"])
     reader, writer = await asyncio.open_connection(sock=dialled)
     began = time.monotonic()
     writer.write(b"AMQP\x00\x00\x09\x01")

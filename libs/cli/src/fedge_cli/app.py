@@ -11,6 +11,8 @@ import typer
 
 from fedge_cli.chaos import chaos
 from fedge_cli.device import device
+from fedge_cli.durations import parse_seconds
+from fedge_cli.enrolling import ca, node, token
 from fedge_cli.errors import AwayError, CommandError, UsageError
 from fedge_cli.usage import INTERRUPTED, DataDir, examples, tell, told
 
@@ -40,6 +42,9 @@ app = typer.Typer(
 config = typer.Typer(no_args_is_help=True, help="Tell what this command works with.")
 app.add_typer(config, name="config")
 app.add_typer(device, name="device")
+app.add_typer(token, name="token")
+app.add_typer(node, name="node")
+app.add_typer(ca, name="ca")
 app.add_typer(chaos, name="chaos")
 
 Kubeconfig = Annotated[
@@ -93,6 +98,56 @@ def run(
     from fedge_cli.running import run as run_services  # noqa: PLC0415 - loads the services
 
     raise typer.Exit(run_services(services))
+
+
+@app.command(
+    epilog=examples("fedge join fedge1_eyJ...", "fedge join --token-file token --node gw-1")
+)
+def join(
+    token: Annotated[
+        str, typer.Argument(metavar="[TOKEN]", envvar="FEDGE_JOIN_TOKEN", show_default=False)
+    ] = "",
+    token_file: Annotated[
+        Path | None,
+        typer.Option("--token-file", help="File with the token; - for standard input."),
+    ] = None,
+    node_name: Annotated[
+        str,
+        typer.Option(
+            "--node", envvar="FEDGE_EDGE_NODE_NAME", help="Name to join by; else the host's."
+        ),
+    ] = "",
+    cloud: Annotated[
+        str, typer.Option("--cloud", help="host:port to dial in place of the token's.")
+    ] = "",
+    identity: Annotated[
+        Path, typer.Option("--identity", help="Folder for the key and the certificate.")
+    ] = Path("/var/lib/fedge/identity"),
+    wait: Annotated[
+        str, typer.Option("--wait", help="For so long try again if the cloud is away.")
+    ] = "",
+    checks: Annotated[  # noqa: ARG001 - see below
+        bool, typer.Option("--checks/--no-checks", help="Check this machine first.")
+    ] = True,
+) -> None:
+    """Make this gateway a node of the cloud that made TOKEN.
+
+    The key is made here and stays here. Joining again is harmless: a gateway that has joined is
+    told so. What is not as it should be is named with its remedy, and nothing is changed.
+    """
+    from fedge_cli import joining  # noqa: PLC0415 - only this command's
+
+    with told():
+        read = joining.read_token(token, token_file)
+        was_before = (identity / "joined.json").exists()
+        joined = joining.join(
+            read,
+            folder=identity,
+            node=node_name,
+            cloud=cloud,
+            wait_seconds=parse_seconds(wait) if wait else 0.0,
+        )
+    joining.tell(joined, was_before=was_before)
 
 
 @app.command(

@@ -28,6 +28,8 @@ log = structlog.stdlib.get_logger("fedge.enrolment")
 
 T = TypeVar("T")
 
+TERMS: Final = "terms"
+"""Name of the record, beside the authority, in which hub says where it is."""
 MAX_CLOCK_SKEW: Final = timedelta(minutes=10)
 _ATTEMPTS: Final = 50
 _DOCUMENT: Final = "record"
@@ -409,6 +411,18 @@ class Registrar:
             log.warning("node_revoked", node=node, user=wanted.user)
             return wanted
         raise _too_busy(f"node {node!r}")
+
+    async def bundle(self) -> bytes:
+        """Return whom to trust, PEM."""
+        return (await self._authorities.current()).bundle
+
+    async def rotate_authority(self) -> bytes:
+        """Add an authority that signs from now on; return its fingerprint.
+
+        Raises:
+            ChangedError: somebody else did it at the same moment.
+        """
+        return (await self._authorities.rotate()).fingerprint
 
     async def revocations(self) -> bytes:
         """Return the serial numbers of certificates that are revoked and not over (CRL, PEM)."""

@@ -13,8 +13,9 @@ import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from fedge_fabric import topology
 from fedge_fabric.addresses import MessageClass, encode_word
@@ -27,6 +28,10 @@ LINK_RECONNECT_SECONDS = 1
 LINK_RECONNECT_SPREAD = 3
 """Links dial again after 1 to 3 s, each node and link after another time, so that those of a whole
 fleet do not come at once when the cloud is back."""
+LINK_MAX_CONNECTIONS = 16
+"""Of one node: five links, and those of before that the broker still takes for alive."""
+LINK_MAX_CHANNELS = 48
+LINK_CHAIN_DEPTH = 4
 _VHOST = "/"
 
 
@@ -42,14 +47,34 @@ class User:
         return f"User({self.name!r})"
 
 
-def cloud_definitions(*, admin: User, nodes: Mapping[NodeName, User]) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Certificate:
+    """By what an edge's broker shows the cloud's who it is (AMQPS, mechanism EXTERNAL).
+
+    Attributes:
+        certificate: file of its certificate, PEM.
+        key: file of its key, PEM.
+        authorities: file of those that it trusts, PEM.
+        server_name: of the cloud's broker, in its certificate.
+    """
+
+    certificate: Path
+    key: Path
+    authorities: Path
+    server_name: str
+
+
+def cloud_definitions(
+    *, admin: User, nodes: Mapping[NodeName, User], admin_tags: str = ""
+) -> dict[str, Any]:
     """Return the definitions of the cloud's broker.
 
     Args:
         admin: the user of hub, controller and device.
         nodes: the link user of each node that is known in advance.
+        admin_tags: ``administrator`` where hub makes the nodes' users by the management API.
     """
-    users = [_user(admin)]
+    users = [_user(admin) | {"tags": admin_tags}]
     permissions = [_permission(admin.name, ".*", ".*", ".*")]
     topic_permissions: list[dict[str, str]] = []
     for node, user in nodes.items():
@@ -82,19 +107,47 @@ def cloud_definitions(*, admin: User, nodes: Mapping[NodeName, User]) -> dict[st
     }
 
 
-def edge_definitions(*, node: NodeName, admin: User, link: User, cloud: str) -> dict[str, Any]:
+def node_definitions(users: Mapping[str, NodeName]) -> dict[str, list[dict[str, Any]]]:
+    """Return the definitions by which nodes may log in with their certificates, and their rights.
+
+    Such a user has no password, so nobody logs in with one.
+
+    Args:
+        users: name of each user, and which node it is.
+    """
+    return {
+        "users": [
+            {
+                "name": user,
+                "password_hash": "",
+                "hashing_algorithm": "rabbit_password_hashing_sha256",
+                "tags": "",
+                "limits": {
+                    "max-connections": LINK_MAX_CONNECTIONS,
+                    "max-channels": LINK_MAX_CHANNELS,
+                },
+            }
+            for user in users
+        ],
+        "permissions": [_link_permission(node, user) for user, node in users.items()],
+        "topic_permissions": [
+            each for user, node in users.items() for each in _link_topic_permissions(node, user)
+        ],
+    }
+
+
+def edge_definitions(
+    *, node: NodeName, admin: User, link: User | Certificate, cloud: str
+) -> dict[str, Any]:
     """Return the definitions of a node's broker: its queues, federation down and shovels up.
 
     Args:
         node: the node; its broker's cluster name must be the same.
         admin: the user of meta, edged and twin.
-        link: the node's user at the cloud's broker.
+        link: as whom it logs in at the cloud's broker.
         cloud: the cloud's broker as ``host:port``.
     """
-    uri = (
-        f"amqp://{quote(link.name, safe='')}:{quote(link.password, safe='')}@{cloud}/%2f"
-        f"?heartbeat={LINK_HEARTBEAT_SECONDS}&connection_timeout={LINK_CONNECT_SECONDS * 1000}"
-    )
+    uri = _link_uri(link, cloud)
     upstream = upstream_name(node)
     state = topology.meta_state(node)
     return {
@@ -160,6 +213,27 @@ def link_queue(node: NodeName) -> str:
 def upstream_name(node: NodeName) -> str:
     """Return the name of a node's federation upstream, which is the cloud."""
     return f"cloud-{encode_word(node)}"
+
+
+def _link_uri(link: User | Certificate, cloud: str) -> str:
+    """Return the address for links (https://www.rabbitmq.com/docs/uri-query-parameters)."""
+    times = {
+        "heartbeat": LINK_HEARTBEAT_SECONDS,
+        "connection_timeout": LINK_CONNECT_SECONDS * 1000,
+    }
+    if isinstance(link, User):
+        account = f"{quote(link.name, safe='')}:{quote(link.password, safe='')}"
+        return f"amqp://{account}@{cloud}/%2f?{urlencode(times)}"
+    tls = {
+        "auth_mechanism": "external",
+        "cacertfile": link.authorities,
+        "certfile": link.certificate,
+        "keyfile": link.key,
+        "verify": "verify_peer",
+        "server_name_indication": link.server_name,
+        "depth": LINK_CHAIN_DEPTH,
+    }
+    return f"amqps://{cloud}/%2f?{urlencode(tls | times, quote_via=quote, safe='/')}"
 
 
 def _reconnect_seconds(node: NodeName, link: str) -> int:

@@ -80,14 +80,23 @@ class KubeClient:
         """
         return await self._call("GET", resource.path(namespace, name))
 
-    async def list(self, resource: Resource, *, field_selector: str = "") -> Listing:
-        """Return all objects of ``resource``, in pages underneath."""
+    async def list(
+        self,
+        resource: Resource,
+        *,
+        namespace: str = "",
+        field_selector: str = "",
+        label_selector: str = "",
+    ) -> Listing:
+        """Return all objects of ``resource``, or those of a namespace, in pages underneath."""
         items: list[JsonObject] = []
         query: dict[str, str] = {"limit": str(PAGE_SIZE)}
         if field_selector:
             query["fieldSelector"] = field_selector
+        if label_selector:
+            query["labelSelector"] = label_selector
         while True:
-            page = await self._call("GET", resource.path(), query=query)
+            page = await self._call("GET", resource.path(namespace), query=query)
             kind, version = page["kind"].removesuffix("List"), page["apiVersion"]
             # items of a list come without their type; a node needs it
             items.extend({"apiVersion": version, "kind": kind, **item} for item in page["items"])
@@ -99,6 +108,16 @@ class KubeClient:
         """Create an object and return it as stored."""
         namespace = obj["metadata"].get("namespace", "")
         return await self._call("POST", resource.path(namespace), body=obj)
+
+    async def replace(self, resource: Resource, obj: JsonObject) -> JsonObject:
+        """Put an object in the place of the one of its name and return it as stored.
+
+        Raises:
+            ConflictError: it is no longer of the ``resourceVersion`` that ``obj`` says.
+        """
+        metadata = obj["metadata"]
+        path = resource.path(metadata.get("namespace", ""), metadata["name"])
+        return await self._call("PUT", path, body=obj)
 
     async def create_token(
         self, resource: Resource, namespace: str, account: str, spec: JsonObject
@@ -193,7 +212,12 @@ class KubeClient:
         await self._call("DELETE", resource.path(namespace, name), body=options)
 
     async def watch(
-        self, resource: Resource, revision: int
+        self,
+        resource: Resource,
+        revision: int,
+        *,
+        namespace: str = "",
+        label_selector: str = "",
     ) -> AsyncIterator[tuple[str, JsonObject]]:
         """Yield ``(type, object)`` for what happened after ``revision``, until the server ends it.
 
@@ -208,10 +232,10 @@ class KubeClient:
             "resourceVersion": str(revision),
             "allowWatchBookmarks": "true",
             "timeoutSeconds": str(WATCH_SECONDS),
+            **({"labelSelector": label_selector} if label_selector else {}),
         }
-        response = await self._send(
-            "GET", resource.path(), query=query, timeout_seconds=WATCH_SECONDS + 30
-        )
+        path = resource.path(namespace)
+        response = await self._send("GET", path, query=query, timeout_seconds=WATCH_SECONDS + 30)
         try:
             if response.status >= 300:  # noqa: PLR2004 - HTTP's line between success and the rest
                 raise _error(response.status, await response.read())

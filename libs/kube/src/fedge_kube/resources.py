@@ -43,6 +43,7 @@ CONFIG_MAPS: Final = Resource("", "v1", "configmaps")
 SECRETS: Final = Resource("", "v1", "secrets")
 SERVICE_ACCOUNTS: Final = Resource("", "v1", "serviceaccounts")
 EVENTS: Final = Resource("", "v1", "events")
+NAMESPACES: Final = Resource("", "v1", "namespaces", namespaced=False)
 NODES: Final = Resource("", "v1", "nodes", namespaced=False)
 LEASES: Final = Resource("coordination.k8s.io", "v1", "leases")
 CUSTOM_RESOURCE_DEFINITIONS: Final = Resource(

@@ -1,5 +1,6 @@
 """Which parts a stack has, and how they are told about each other."""
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Network
@@ -10,11 +11,10 @@ from fedge_local import network
 from fedge_local.edge import Edge
 from fedge_local.processes import Machine
 from fedge_local.programs import Program
-from fedge_local.rabbitmq import RabbitMQ
+from fedge_local.rabbitmq import TLS_PLUGINS, RabbitMQ, Tls
 from fedge_local.redis import Redis
 from fedge_local.servers import Server
 from fedge_local.state import StackState
-from fedge_objects import NodeName
 
 ADMIN = "fedge"
 """The user of the services, at every broker."""
@@ -39,9 +39,12 @@ class Parts:
         return [
             ("amqp", self.rabbitmq),
             ("amqp-dist", self.rabbitmq),
+            ("amqps", self.rabbitmq),
+            ("management", self.rabbitmq),
             ("redis", self.redis),
             ("apiserver", self.apiserver),
             ("hub", self.hub),
+            ("enrolment", self.hub),
         ]
 
     def __iter__(self) -> Iterator[tuple[str, Server]]:
@@ -73,11 +76,10 @@ def assemble(folder: Path, state: StackState) -> Parts:
     """Return the parts of the stack in ``folder``; nothing is started."""
     subnet = network.Subnet(network=IPv4Network(state.network), tag=network.tag_of(folder))
     admin = User(name=ADMIN, password=state.password)
-    links = {
-        NodeName(name): User(name=name, password=e.password) for name, e in state.edges.items()
-    }
     machine = Machine()
     amqp = state.ports["amqp"]
+    amqps = f"{subnet.cloud_address}:{state.ports['amqps']}"
+    enrolment = f"{subnet.cloud_address}:{state.ports['enrolment']}"
     cloud = folder / "cloud"
 
     def program(name: str, settings: Mapping[str, str]) -> Program:
@@ -95,9 +97,16 @@ def assemble(folder: Path, state: StackState) -> Parts:
             name="rabbitmq",
             folder=cloud / "rabbitmq",
             place=machine,
-            definitions=cloud_definitions(admin=admin, nodes=links),
-            listen=[("127.0.0.1", amqp), (subnet.cloud_address, amqp)],
+            definitions=cloud_definitions(admin=admin, nodes={}, admin_tags="administrator"),
+            listen=[("127.0.0.1", amqp)],
             dist_port=state.ports["amqp-dist"],
+            plugins=TLS_PLUGINS,
+            management=("127.0.0.1", state.ports["management"]),
+            tls=Tls(
+                address=subnet.cloud_address,
+                port=state.ports["amqps"],
+                folder=cloud / "rabbitmq-tls",
+            ),
         ),
         redis=Redis(folder=cloud / "redis", place=machine, port=state.ports["redis"]),
         apiserver=program(
@@ -117,6 +126,18 @@ def assemble(folder: Path, state: StackState) -> Parts:
                 "FEDGE_HUB_REDIS_URL": f"redis://127.0.0.1:{state.ports['redis']}/0",
                 "FEDGE_HUB_HTTP_HOST": "127.0.0.1",
                 "FEDGE_HUB_HTTP_PORT": str(state.ports["hub"]),
+                "FEDGE_HUB_ENROLMENT_RECORDS": "kubernetes",
+                "FEDGE_HUB_ENROLMENT_KUBECONFIG": str(kubeconfig_of(folder)),
+                "FEDGE_HUB_ENROLMENT_HOST": subnet.cloud_address,
+                "FEDGE_HUB_ENROLMENT_PORT": str(state.ports["enrolment"]),
+                "FEDGE_HUB_ENROLMENT_ADDRESS": enrolment,
+                "FEDGE_HUB_ENROLMENT_BROKER_ADDRESS": amqps,
+                "FEDGE_HUB_ENROLMENT_BROKER_FORWARD": amqps,
+                "FEDGE_HUB_ENROLMENT_TLS_DIR": str(cloud / "rabbitmq-tls"),
+                "FEDGE_HUB_ENROLMENT_SERVER_NAMES": json.dumps([subnet.cloud_address]),
+                "FEDGE_HUB_ENROLMENT_MANAGEMENT_URL": (
+                    f"http://{ADMIN}:{state.password}@127.0.0.1:{state.ports['management']}"
+                ),
             },
         ),
         controller=program(
@@ -139,9 +160,9 @@ def assemble(folder: Path, state: StackState) -> Parts:
                 folder=folder / "edges" / name,
                 subnet=subnet,
                 index=edge.index,
-                admin=admin,
-                link=links[NodeName(name)],
-                cloud=f"{subnet.cloud_address}:{amqp}",
+                admin=User(name=ADMIN, password=edge.password),
+                cloud=amqps,
+                kubeconfig=kubeconfig_of(folder),
                 settings=state.settings,
                 disk_bytes=state.edge_disk_bytes,
                 fake_clock=state.fake_clock,

@@ -2,11 +2,17 @@
 
 import asyncio
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from fedge_fabric.definitions import User, edge_definitions
+from fedge_enrolment.identity import FOLDER as IDENTITY_FOLDER
+from fedge_enrolment.identity import Identity
+from fedge_enrolment.names import BROKER
+from fedge_enrolment.records import write_private
+from fedge_fabric.definitions import Certificate, User, edge_definitions
 from fedge_local import network
+from fedge_local.commands import run
 from fedge_local.containerd import SOCKET, Containerd
 from fedge_local.disks import Disk
 from fedge_local.fake_clock import FakeClock
@@ -21,6 +27,17 @@ MQTT_PORT = 1883
 _DIST_PORT = 25672
 _MEMORY_BYTES = 256_000_000
 SERVICES = ("meta", "edged", "twin")
+JOIN_SECONDS = 60.0
+"""For so long a cloud that is still starting is waited for."""
+
+
+def _shown_by(identity: Identity) -> Certificate:
+    return Certificate(
+        certificate=identity.certificate,
+        key=identity.key,
+        authorities=identity.authorities,
+        server_name=BROKER,
+    )
 
 
 class Edge:
@@ -34,8 +51,8 @@ class Edge:
         subnet: network.Subnet,
         index: int,
         admin: User,
-        link: User,
         cloud: str,
+        kubeconfig: Path,
         settings: Mapping[str, str],
         disk_bytes: int = 0,
         fake_clock: bool = False,
@@ -48,8 +65,8 @@ class Edge:
             subnet: the stack's.
             index: its number in the stack.
             admin: the user of its services at its broker, for MQTT too.
-            link: its user at the cloud's broker.
-            cloud: the cloud's broker as ``host:port``.
+            cloud: the cloud's broker as ``host:port`` (AMQPS).
+            kubeconfig: of the cloud's administrator, who makes it a join token.
             settings: more settings for its services.
             disk_bytes: size of a disk of its own, and of another for its broker; 0: its data lies
                 on the machine's.
@@ -57,6 +74,8 @@ class Edge:
         """
         self.name = name
         self.folder = folder
+        self.identity = Identity(folder / "data" / IDENTITY_FOLDER)
+        self._kubeconfig = kubeconfig
         self.host = EdgeHost(
             name=name,
             folder=folder,
@@ -82,7 +101,9 @@ class Edge:
             name="rabbitmq",
             folder=folder / "rabbitmq",
             place=self.host,
-            definitions=edge_definitions(node=NodeName(name), admin=admin, link=link, cloud=cloud),
+            definitions=edge_definitions(
+                node=NodeName(name), admin=admin, link=_shown_by(self.identity), cloud=cloud
+            ),
             listen=[("127.0.0.1", AMQP_PORT)],
             dist_port=_DIST_PORT,
             plugins=EDGE_PLUGINS,
@@ -147,9 +168,37 @@ class Edge:
         if self.clock is not None:
             self.clock.prepare()
         await self.containerd.start()
+        if not self.identity.has_joined:
+            # the broker's links need what joining brings
+            await self.join()
         await self.rabbitmq.start()
         await self.containerd.ready()
         await self.services.start()
+
+    async def join(self) -> None:
+        """Have a token made for it and join with it, from inside; nothing if it has joined.
+
+        Raises:
+            CommandFailedError: it could not join; with the reason.
+        """
+        fedge = [sys.executable, "-m", "fedge_cli"]
+        file = self.folder / "join-token"
+        token = await run(
+            [
+                *fedge, "token", "create", f"--node={self.name}",
+                f"--kubeconfig={self._kubeconfig}", f"--wait={JOIN_SECONDS:.0f}",
+            ],
+            timeout_seconds=JOIN_SECONDS + START_SECONDS,
+        )  # fmt: skip
+        write_private(file, token.encode())
+        try:
+            await self.host.run(
+                *fedge, "join", f"--token-file={file}", f"--node={self.name}",
+                f"--identity={self.identity.folder}", f"--wait={JOIN_SECONDS:.0f}", "--no-checks",
+                timeout_seconds=JOIN_SECONDS + START_SECONDS,
+            )  # fmt: skip
+        finally:
+            file.unlink()
 
     async def ready(self, *, timeout_seconds: float = START_SECONDS) -> None:
         """Wait until everything answers.

@@ -171,7 +171,7 @@ async def slow(
     if not delay_seconds and bytes_per_second is None:
         raise FaultError("say how slow the line is to be: a delay, a rate, or both")
     subnet, index = stack.subnet, stack.edge(node).index
-    amqp = stack.ports["amqp"]
+    amqp = stack.ports["amqps"]
     proxy = LineProxy(
         listen=subnet.cloud_address,
         target=(subnet.cloud_address, amqp),

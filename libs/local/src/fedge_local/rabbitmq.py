@@ -13,6 +13,7 @@ import json
 import platform
 import secrets
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from fedge_local.rabbitmq_home import Installation, installed, make_home
 from fedge_local.servers import Server
 
 CLOUD_PLUGINS = ("rabbitmq_federation", "rabbitmq_shovel")
+TLS_PLUGINS = (*CLOUD_PLUGINS, "rabbitmq_auth_mechanism_ssl", "rabbitmq_management")
+"""Where nodes log in with certificates, and hub makes their users."""
 EDGE_PLUGINS = (
     "rabbitmq_event_exchange",
     "rabbitmq_federation",
@@ -42,7 +45,46 @@ _GREETING = b"AMQP\x00\x00\x09\x01"
 _METHOD_FRAME = b"\x01"
 _ANSWER_SECONDS = 2.0
 _MQTT_PREFETCH = 1024
+_MAX_MESSAGE_BYTES = 32 * 1024 * 1024
 _WEEK_SECONDS = 7 * 24 * 3600
+_TLS_HANDSHAKE_MILLISECONDS = 5000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tls:
+    """A port for AMQPS, on which only clients with certificates are let in.
+
+    Attributes:
+        address: to listen on.
+        port: to listen on.
+        folder: of ``broker.crt``, ``broker.key`` and ``ca.crt``; they may come later.
+    """
+
+    address: str
+    port: int
+    folder: Path
+
+
+def _tls_configuration(tls: Tls) -> dict[str, object]:
+    """Return the settings of the TLS port (https://www.rabbitmq.com/docs/ssl).
+
+    A client is who its certificate's URI says.
+    """
+    return {
+        "ssl_listeners": [(tls.address, tls.port)],
+        "ssl_options": {
+            "cacertfile": str(tls.folder / "ca.crt"),
+            "certfile": str(tls.folder / "broker.crt"),
+            "keyfile": str(tls.folder / "broker.key"),
+            "verify": Atom("verify_peer"),
+            "fail_if_no_peer_cert": True,
+            "versions": [Atom("'tlsv1.3'"), Atom("'tlsv1.2'")],
+        },
+        "ssl_handshake_timeout": _TLS_HANDSHAKE_MILLISECONDS,
+        "auth_mechanisms": [Atom("'PLAIN'"), Atom("'EXTERNAL'")],
+        "ssl_cert_login_from": Atom("subject_alternative_name"),
+        "ssl_cert_login_san_type": Atom("uri"),
+    }
 
 
 def emulator_flags(flags: str, erlang_release: int, *, machine: str = platform.machine()) -> str:
@@ -75,6 +117,7 @@ class RabbitMQ(Server):
         plugins: Sequence[str] = CLOUD_PLUGINS,
         mqtt: tuple[str, int] | None = None,
         management: tuple[str, int] | None = None,
+        tls: Tls | None = None,
         memory_bytes: int = 512 * _MEGABYTE,
         disk_free_bytes: int = 50 * _MEGABYTE,
         emulator: str = SMALL,
@@ -92,6 +135,7 @@ class RabbitMQ(Server):
             plugins: names of the plugins to enable.
             mqtt: address and port for MQTT, if its plugin is enabled.
             management: address and port for the HTTP API, if its plugin is enabled.
+            tls: where clients with certificates come in, if the plugin for them is enabled.
             memory_bytes: above this publishers are made to wait.
             disk_free_bytes: below this too.
             emulator: flags for Erlang's emulator.
@@ -105,6 +149,7 @@ class RabbitMQ(Server):
         self._plugins = tuple(plugins)
         self._mqtt = mqtt
         self._management = management
+        self._tls = tls
         self._memory_bytes = memory_bytes
         self._disk_free_bytes = disk_free_bytes
         self._emulator = emulator
@@ -239,8 +284,11 @@ class RabbitMQ(Server):
             "vm_memory_high_watermark": (Atom("absolute"), self._memory_bytes),
             "disk_free_limit": self._disk_free_bytes,
             "channel_max": 128,
+            "max_message_size": _MAX_MESSAGE_BYTES,
             "log": {"console": {"enabled": True, "level": Atom("info")}},
         }
+        if self._tls is not None:
+            rabbit |= _tls_configuration(self._tls)
         configuration: dict[str, object] = {"rabbit": rabbit}
         if self._mqtt is not None:
             configuration["rabbitmq_mqtt"] = {

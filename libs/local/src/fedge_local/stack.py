@@ -27,7 +27,9 @@ from fedge_local.state import EdgeState, Line, StackState, alone
 DEFAULT_FOLDER = Path("/var/lib/fedge")
 CLOUD = "cloud"
 """Where the cloud's servers are; no edge may be called so."""
-_PORTS = ("amqp", "amqp-dist", "redis", "apiserver", "hub")
+_PORTS = (
+    "amqp", "amqp-dist", "amqps", "management", "redis", "apiserver", "hub", "enrolment",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,9 +224,9 @@ class Stack:
             await network.bring_up(parts.subnet)
             with _first_error():
                 async with asyncio.TaskGroup() as tasks:
-                    self._start_cloud(parts, clock, tasks)
+                    api = self._start_cloud(parts, clock, tasks)
                     for name, edge in parts.edges.items():
-                        tasks.create_task(self._start_edge(name, edge, clock))
+                        tasks.create_task(self._start_edge(name, edge, clock, api))
 
     async def down(self, observe: Callable[[Step], None] = _nobody) -> None:
         """Stop everything that was started here, and nothing else; the data stays."""
@@ -346,7 +348,7 @@ class Stack:
                 drops_down=is_silent or any(each.drops_down for each in here),
                 loss_percent=max((each.loss_percent for each in here), default=0.0),
                 detour=(
-                    network.Detour(port=self._required.ports["amqp"], to=detours[0])
+                    network.Detour(port=self._required.ports["amqps"], to=detours[0])
                     if detours
                     else None
                 ),
@@ -375,20 +377,28 @@ class Stack:
         await edge.start(line_up=line_up, disk_full=is_full)
         clock.tell(name, "host", "ready")
 
-    async def _start_edge(self, name: str, edge: Edge, clock: "_Clock") -> None:
+    async def _start_edge(
+        self, name: str, edge: Edge, clock: "_Clock", api: asyncio.Task[None]
+    ) -> None:
+        if not edge.identity.has_joined:
+            await asyncio.shield(api)  # from which its token comes
         await self._switch_on(name, clock)
         async with asyncio.TaskGroup() as tasks:
             for server in edge.servers:
                 tasks.create_task(clock.starting(name, server))
 
-    def _start_cloud(self, parts: Parts, clock: "_Clock", tasks: asyncio.TaskGroup) -> None:
-        """Start the cloud's servers, each when what it needs answers."""
+    def _start_cloud(
+        self, parts: Parts, clock: "_Clock", tasks: asyncio.TaskGroup
+    ) -> asyncio.Task[None]:
+        """Start the cloud's servers, each when what it needs answers; return the API server's."""
         broker = tasks.create_task(clock.starting("cloud", parts.rabbitmq))
         store = tasks.create_task(clock.starting("cloud", parts.redis))
         api = tasks.create_task(clock.starting("cloud", parts.apiserver))
-        tasks.create_task(clock.starting("cloud", parts.hub, after=[broker, store]))
+        # not after the broker, which reads its certificate from hub
+        tasks.create_task(clock.starting("cloud", parts.hub, after=[store, api]))
         for each in (parts.controller, parts.device):
             tasks.create_task(clock.starting("cloud", each, after=[broker, api]))
+        return api
 
 
 class EdgeControl:

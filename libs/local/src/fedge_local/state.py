@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from fedge_local.errors import LocalError
 
-_VERSION = 1
+_VERSION = 2
 
 
 class Line(StrEnum):
@@ -33,12 +33,9 @@ class EdgeState:
     """What is remembered about one edge."""
 
     index: int
-    password: str
     line: Line = Line.UP
-
-    def __repr__(self) -> str:
-        """Return all but the password."""
-        return f"EdgeState(index={self.index}, line={self.line})"
+    password: str = field(default="", repr=False)
+    """Of its services at its own broker."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -90,7 +87,7 @@ class StackState:
     @classmethod
     def _parse(cls, saved: dict[str, Any]) -> Self:
         if saved.pop("version") != _VERSION:
-            raise ValueError("another version wrote it")
+            raise ValueError("another version of fedge wrote it")
         edges = {
             name: EdgeState(**(edge | {"line": Line(edge["line"])}))
             for name, edge in saved.pop("edges").items()

@@ -1,7 +1,9 @@
 """Hub, put together."""
 
 import asyncio
+import socket
 import time
+from contextlib import AsyncExitStack
 
 import uvicorn
 from redis.asyncio import Redis
@@ -9,6 +11,7 @@ from redis.asyncio import Redis
 from fedge_fabric import topology
 from fedge_fabric.fabric import Fabric
 from fedge_hub.domain import Nodes
+from fedge_hub.enrolment import opened as enrolment_opened
 from fedge_hub.events import Events
 from fedge_hub.handlers import Handlers
 from fedge_hub.http import create_app
@@ -67,20 +70,28 @@ async def run(settings: HubSettings, ready: Ready) -> None:
                 ws="websockets-sansio",
             )
         )
-        async with asyncio.TaskGroup() as tasks:
+        async with AsyncExitStack() as stack:
+            enrolment = (
+                await stack.enter_async_context(enrolment_opened(settings.enrolment))
+                if settings.enrolment.records
+                else None
+            )
+            tasks = await stack.enter_async_context(asyncio.TaskGroup())
             tasks.create_task(_serve(server), name="hub-http")
             tasks.create_task(events.run(), name="events")
+            if enrolment is not None:
+                tasks.create_task(enrolment.run(serve=_serve), name="enrolment")
             async with fabric.running():
                 connected.set()
                 ready()
                 await asyncio.Event().wait()
 
 
-async def _serve(server: uvicorn.Server) -> None:
+async def _serve(server: uvicorn.Server, listening: socket.socket | None = None) -> None:
     """Answer HTTP until cancelled, and leave nobody listening."""
     try:
         # serve() would take the process's signals, which belong to whoever runs the services
-        await server._serve()  # noqa: SLF001
+        await server._serve(None if listening is None else [listening])  # noqa: SLF001
     finally:
         for each in getattr(server, "servers", ()):
             each.close()

@@ -1,9 +1,73 @@
 """Settings of hub."""
 
-from pydantic import Field, SecretStr
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from fedge_service import ServiceSettings
+
+_ADDRESS = r"^(.+:[0-9]{1,5})?$"
+
+
+class EnrolmentSettings(ServiceSettings):
+    """``FEDGE_HUB_ENROLMENT_<FIELD>``."""
+
+    model_config = SettingsConfigDict(env_prefix="FEDGE_HUB_ENROLMENT_")
+
+    records: str = ""
+    """Where the certificate authority, the join tokens and the nodes are kept: ``kubernetes`` (as
+    Secrets), or the path of a folder that all hubs share. Empty: nobody can join, and the broker's
+    users are somebody else's business."""
+
+    namespace: str = "fedge-system"
+    """Namespace of the Secrets."""
+
+    kubeconfig: Path | None = None
+    """Kubernetes API for the Secrets; not set: that of the cluster in which hub runs."""
+
+    host: str = "127.0.0.1"
+    """Address on which gateways may join."""
+
+    port: int = Field(default=8443, ge=1, le=65535)
+    """Port of the same (HTTPS)."""
+
+    address: str = Field(default="", pattern=_ADDRESS)
+    """``host:port`` by which gateways reach that port: it stands in the join tokens."""
+
+    broker_address: str = Field(default="", pattern=_ADDRESS)
+    """``host:port`` by which gateways reach the broker (AMQPS). The same as ``address`` where
+    ``broker_forward`` is set, so that one port is all that has to be let through."""
+
+    broker_forward: str = Field(default="", pattern=_ADDRESS)
+    """``host:port`` of the broker's AMQPS port: connections that ask for the broker's name at hub's
+    port are handed on there, still encrypted. Empty: none are."""
+
+    management_url: SecretStr = SecretStr("http://guest:guest@127.0.0.1:15672")
+    """RabbitMQ's management API, with the account of an administrator."""
+
+    tls_dir: Path | None = None
+    """Folder into which the broker's certificate is written (``broker.crt``, ``broker.key``,
+    ``ca.crt``), for a broker that reads it there. In a cluster it mounts the Secret
+    ``fedge-server-broker``."""
+
+    server_names: tuple[str, ...] = ()
+    """JSON list: DNS names and addresses that the certificates of hub and broker hold for beside
+    their own names. Gateways need none of them; other clients may."""
+
+    certificate_days: float = Field(default=90.0, gt=0, le=3650)
+    """How long a node's certificate is valid. It is renewed after two thirds of that."""
+
+    grace_days: float = Field(default=180.0, ge=0)
+    """For so long after its end a certificate may still be renewed, by the same key: a gateway that
+    was switched off comes back by itself. 0: it has to join again."""
+
+    @model_validator(mode="after")
+    def _addresses(self) -> Self:
+        if self.records and not (self.address and self.broker_address):
+            raise ValueError("with records, address and broker_address must say where hub is")
+        return self
 
 
 class HubSettings(ServiceSettings):
@@ -28,3 +92,6 @@ class HubSettings(ServiceSettings):
     """How many heartbeats may be missing until a node counts as absent. An absent node is sent
     nothing, so that one newest version per object waits for it and no backlog; too low and a slow
     link counts as none."""
+
+    enrolment: EnrolmentSettings = Field(default_factory=EnrolmentSettings)
+    """How gateways join."""

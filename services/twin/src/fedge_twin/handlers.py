@@ -1,7 +1,8 @@
-"""Messages in: devices and models that meta has stored, and hub's questions."""
+"""Messages in: devices, models and credentials that meta has stored, and hub's questions."""
 
 import msgspec
 
+from fedge_devices import DEVICE_CREDENTIALS
 from fedge_fabric import (
     Address,
     Envelope,
@@ -16,6 +17,7 @@ from fedge_fabric import topology as t
 from fedge_fabric.effects import Effects
 from fedge_fabric.fabric import Delivery, Fabric
 from fedge_objects import JsonObject, NodeName, ObjectKey
+from fedge_twin.accounts import Accounts
 from fedge_twin.device import DEVICE_MODELS, DEVICES
 from fedge_twin.store import HISTORY
 from fedge_twin.twins import Twins
@@ -24,20 +26,30 @@ MAX_NAME = 253
 MAX_ENTRIES = 1000
 """Of a history in one answer: it is one message."""
 _REQUESTS = ("statuses", "history")
+_OBJECTS = (DEVICES, DEVICE_MODELS, DEVICE_CREDENTIALS)
 
 
 class Handlers:
     """Reads messages and calls the domain."""
 
-    def __init__(self, twins: Twins, effects: Effects, *, fabric: Fabric, node: NodeName) -> None:
+    def __init__(
+        self,
+        twins: Twins,
+        effects: Effects,
+        *,
+        accounts: Accounts,
+        fabric: Fabric,
+        node: NodeName,
+    ) -> None:
         self._twins = twins
+        self._accounts = accounts
         self._effects = effects
         self._fabric = fabric
         self._node = node
 
     def subscribe(self) -> None:
         """Take part in all of twin's queues."""
-        self._fabric.subscribe(t.local_objects("twin", (DEVICES, DEVICE_MODELS)), self.on_object)
+        self._fabric.subscribe(t.local_objects("twin", _OBJECTS), self.on_object)
         self._fabric.subscribe(t.edge_request("twin", self._node, _REQUESTS), self.on_request)
 
     async def on_object(self, delivery: Delivery) -> None:
@@ -45,6 +57,9 @@ class Handlers:
         if delivery.envelope.type not in {kinds.OBJECT_PUT, kinds.OBJECT_GONE}:
             raise InvalidError(f"message type {delivery.envelope.type!r} is no object")
         change = change_of(delivery.envelope)
+        if change.key.resource == DEVICE_CREDENTIALS:
+            await self._accounts.take(change)
+            return
         await self._twins.take(change)
         self._effects.applied(change.key, change.version)
 

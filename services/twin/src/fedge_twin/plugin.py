@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 import aiosqlite
 import structlog
 
+from fedge_devices import DEVICE_CREDENTIALS
 from fedge_fabric import UnavailableError
 from fedge_fabric.effects import Effects
 from fedge_objects import Change, NodeName, ObjectKey
 from fedge_service import Ready, ServicePlugin, backoff
 from fedge_store import ObjectReader
+from fedge_twin.accounts import Accounts
 from fedge_twin.device import DEVICE_MODELS, DEVICES
 from fedge_twin.payloads import Message
 from fedge_twin.settings import TwinSettings
@@ -50,11 +52,12 @@ async def run(settings: TwinSettings, ready: Ready) -> None:
     """Serve until cancelled."""
     edge = settings.edge
     node = NodeName(edge.node_name)
+    given_path = edge.data_dir / GIVEN_STORE_NAME
     async with TwinStore.opened(edge.data_dir / STORE_NAME) as store:
         effects = Effects(node, "twin")
 
         async def given() -> Sequence[Change] | None:
-            changes = await read_given(edge.data_dir / GIVEN_STORE_NAME)
+            changes = await read_given(given_path, DEVICE_MODELS, DEVICES)
             for each in changes or ():  # under the store's lock: taken at once
                 effects.applied(each.key, each.version)
             return changes
@@ -66,6 +69,7 @@ async def run(settings: TwinSettings, ready: Ready) -> None:
         # the twins are known; only now what takes long to load
         from fedge_fabric import topology  # noqa: PLC0415
         from fedge_fabric.fabric import Fabric  # noqa: PLC0415
+        from fedge_twin.broker import Broker  # noqa: PLC0415
         from fedge_twin.handlers import Handlers  # noqa: PLC0415
         from fedge_twin.listeners import EVENTS, SUBSCRIBED, filter_of  # noqa: PLC0415
         from fedge_twin.mqtt import MqttLink  # noqa: PLC0415
@@ -84,7 +88,13 @@ async def run(settings: TwinSettings, ready: Ready) -> None:
         fabric = Fabric(
             edge.amqp_url.get_secret_value(), service="twin", exchanges=topology.EDGE_EXCHANGES
         )
-        Handlers(twins, effects, fabric=fabric, node=node).subscribe()
+        accounts = Accounts(
+            broker=Broker(settings.broker_command) if settings.broker_command else None,
+            given=lambda: read_given(given_path, DEVICE_CREDENTIALS),
+            effects=effects,
+        )
+        await accounts.reconcile()
+        Handlers(twins, effects, accounts=accounts, fabric=fabric, node=node).subscribe()
 
         def listening(event: Mapping[str, Any]) -> None:
             topic_filter = filter_of(event)
@@ -96,10 +106,13 @@ async def run(settings: TwinSettings, ready: Ready) -> None:
         fabric.on_reconnected(reconnected.set)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(link.run(twins), name="mqtt")
+            tasks.create_task(accounts.run(), name="accounts")
             async with fabric.running(), asyncio.TaskGroup() as telling:
                 telling.create_task(reporting.run(fabric, twins), name="reporting")
                 telling.create_task(effects.run(fabric), name="effects")
-                telling.create_task(_stay_reconciled(twins, reconnected), name="reconciling")
+                telling.create_task(
+                    _stay_reconciled(twins, accounts, reconnected), name="reconciling"
+                )
                 await link.connected.wait()
                 ready()
 
@@ -115,7 +128,7 @@ async def _reconcile(twins: Twins) -> None:
             return
 
 
-async def _stay_reconciled(twins: Twins, reconnected: asyncio.Event) -> None:
+async def _stay_reconciled(twins: Twins, accounts: Accounts, reconnected: asyncio.Event) -> None:
     """Look again at what the node was given, and tell the cloud of every device.
 
     First when the queue is there, so that no change can pass unseen between the first look and the
@@ -123,15 +136,16 @@ async def _stay_reconciled(twins: Twins, reconnected: asyncio.Event) -> None:
     """
     while True:
         await _reconcile(twins)
+        await accounts.reconcile()
         await reconnected.wait()
         reconnected.clear()
 
 
-async def read_given(path: Path) -> Sequence[Change] | None:
-    """Return the devices and models in meta's store; None while there is none."""
+async def read_given(path: Path, *resources: str) -> Sequence[Change] | None:
+    """Return the objects of these resources in meta's store; None while there is none."""
     try:
         async with ObjectReader.opened(path) as reader:
-            return [*await reader.list(DEVICE_MODELS), *await reader.list(DEVICES)]
+            return [each for name in resources for each in await reader.list(name)]
     except FileNotFoundError:
         return None
     except aiosqlite.OperationalError as exc:

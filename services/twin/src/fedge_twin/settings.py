@@ -15,6 +15,11 @@ class TwinSettings(ServiceSettings):
     """The MQTT broker that the devices speak to: the edge's own, or another. ``mqtt://`` only; it
     is meant for the gateway's own network."""
 
+    broker_command: tuple[str, ...] = ()
+    """JSON list: a command that evaluates the Erlang expression added as its last argument in the
+    edge's broker, as ``["rabbitmqctl", "eval"]`` does. By it devices are given accounts; without it
+    none are made or changed, and each credential counts as failed."""
+
     report_every_seconds: float = Field(default=0.8, ge=0)
     """A round in which the cloud is told of a device once at most. The first news passes at once;
     what follows in the same round is told when the next begins, as it is then."""

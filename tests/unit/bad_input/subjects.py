@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from fedge_controller.heartbeats import Heartbeats
 from fedge_controller.tokens import Tokens
 from fedge_cri.fake import FakeRuntime
+from fedge_devices import DEVICE_CREDENTIALS, credential_for, write_credential
 from fedge_dispatch import Placement, Reports, load_resources
 from fedge_dispatch.handlers import Handlers as DispatchHandlers
 from fedge_dispatch.telling import Telling
@@ -37,6 +38,7 @@ from fedge_meta.relay import relay
 from fedge_objects import Change, JsonObject, NodeName, ObjectKey, Version
 from fedge_service import EdgeSettings
 from fedge_store import ObjectStore
+from fedge_twin.accounts import Accounts
 from fedge_twin.device import DEVICE_MODELS, DEVICES
 from fedge_twin.handlers import Handlers as TwinHandlers
 from fedge_twin.reporting import Reporting
@@ -48,6 +50,7 @@ from tests.unit.bad_input.line import Line
 from tests.unit.bad_input.mutations import Sample
 from tests.unit.edged.kit import IMAGE, config_map, pod_object, secret
 from tests.unit.hub.test_nodes import World
+from tests.unit.twin.test_accounts import MemoryBroker
 
 NODE = NodeName("edge-1")
 POD = ObjectKey("pods", "default", "a")
@@ -336,7 +339,10 @@ class Twin:
             node=NODE, store=store, outlets=self, given=_nothing, clock=lambda: datetime.now(UTC)
         )
         fabric = self.line.fabric
-        TwinHandlers(self.twins, self.effects, fabric=fabric, node=NODE).subscribe()
+        self.accounts = Accounts(broker=MemoryBroker(), given=_nothing, effects=self.effects)
+        TwinHandlers(
+            self.twins, self.effects, accounts=self.accounts, fabric=fabric, node=NODE
+        ).subscribe()
         self._revision = 10
 
     def to_devices(self, messages: Any) -> None:
@@ -353,6 +359,8 @@ class Twin:
                 _local(_device("ac", 5, temperature="20")),
                 _local(_object(DEVICES, "ac", None, 6)),
                 _local(_model(5)),
+                _local(_credential("ac", 5)),
+                _local(_object(DEVICE_CREDENTIALS, "ac", None, 6)),
             ],
             "twin.request": [
                 _down(kinds.STATUSES_ASKED, "statuses"),
@@ -410,6 +418,11 @@ def _device(name: str, revision: int, **wishes: str) -> Change:
         },
     }
     return _object(DEVICES, name, obj, revision)
+
+
+def _credential(name: str, revision: int) -> Change:
+    obj = write_credential(credential_for("default", name, b"secret", "uid-1"))
+    return _object(DEVICE_CREDENTIALS, name, obj, revision)
 
 
 def _model(revision: int) -> Change:

@@ -162,7 +162,7 @@ async def test_answer_that_is_longer_than_it_is_read_is_refused() -> None:
 async def test_piece_that_is_none_is_refused(data: object) -> None:
     envelope = Envelope(type=kinds.ANSWERED, source="/node/a/edged", subject="x", data=data)
     with pytest.raises(MalformedError):
-        Line().requests.answered(envelope)
+        Line().requests.answered(NODE, envelope)
 
 
 async def test_node_hears_how_long_it_is_waited_for() -> None:

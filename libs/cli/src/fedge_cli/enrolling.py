@@ -192,17 +192,22 @@ def revoke_node(
 
 @ca.command(epilog=examples("fedge ca rotate"))
 def rotate(
+    after: Annotated[
+        str, typer.Option("--after", help="When it begins to sign; until then it is only trusted.")
+    ] = "10m",
     records: RecordsFolder = None,
     namespace: Namespace = NAMESPACE,
     kubeconfig: Kubeconfig = None,
 ) -> None:
-    """Add a new certificate authority, which signs from now on.
+    """Add a new certificate authority, which signs after a while.
 
-    The former stays trusted until it ends: nodes take the new one when they renew their
-    certificates, which they begin within a day. Tokens that are out still work.
+    Brokers must have heard of it by then, which takes them two minutes. The former stays trusted
+    until it ends: nodes take the new one when they renew their certificates. Tokens that are out
+    still work.
     """
     with told(), _opened(records, namespace, kubeconfig) as open_registrar:
-        made = open_registrar(lambda registrar: registrar.rotate_authority())
+        wait = timedelta(seconds=parse_seconds(after))
+        made = open_registrar(lambda registrar: registrar.rotate_authority(wait))
     typer.echo(f"new authority {made.hex()}")
 
 

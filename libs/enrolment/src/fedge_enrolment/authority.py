@@ -32,6 +32,11 @@ RENEW_AFTER: Final = 2 / 3
 CLOUD: Final = "cloud"
 """Name of the record of the authority."""
 SERVERS: Final = {"hub": HUB, "broker": BROKER}
+SIGNS_AFTER: Final = timedelta(minutes=10)
+"""A broker reads files again every two minutes, and a cluster tells pods of a Secret within one."""
+_NEXT: Final = "next.crt"
+_NEXT_KEY: Final = "next.key"
+_NEXT_FROM: Final = "next.from"
 _CERTIFICATE: Final = "tls.crt"
 _KEY: Final = "tls.key"
 _BUNDLE: Final = "ca.crt"
@@ -43,9 +48,10 @@ class Authority:
     """Who signs, and who is trusted.
 
     Attributes:
-        signing: the newest authority.
+        signing: the authority that signs.
         bundle: certificates of all that are trusted, newest first, PEM.
-        cross: the newest as signed by the one before it, and so on, PEM; servers send it along.
+        cross: the one that signs, as signed by the one before it, and so on, PEM; servers send it
+            along.
     """
 
     signing: c.KeyPair
@@ -80,6 +86,8 @@ class Authorities:
             RecordsAwayError: the records cannot be reached.
         """
         record = await self._records.get(AUTHORITY, CLOUD)
+        if record is not None and self._is_due(record):
+            return await self._promote(record)
         if record is None:
             made = c.new_authority(self._now(), lifetime=AUTHORITY_LIFETIME)
             try:
@@ -93,22 +101,52 @@ class Authorities:
                     raise
         return self._read(record)
 
-    async def rotate(self) -> Authority:
-        """Add an authority that signs from now on; return it.
+    async def rotate(self, after: timedelta = SIGNS_AFTER) -> bytes:
+        """Add an authority; return its certificate, PEM.
+
+        It is trusted at once and signs later: whoever verifies must have heard of it by then.
+
+        Args:
+            after: when it begins to sign.
 
         Raises:
-            ChangedError: somebody else did it at the same moment.
+            ChangedError: somebody else did it at the same moment, or not long ago.
         """
         await self.current()
         record = await self._records.get(AUTHORITY, CLOUD)
         if record is None:
             raise ChangedError("the authority was removed meanwhile")
-        before = self._read(record)
+        if _NEXT in record.data:
+            raise ChangedError("a new authority is on its way already: wait until it signs")
         now = self._now()
         new = c.new_authority(now, lifetime=AUTHORITY_LIFETIME)
-        cross = c.cross_sign(new.certificate, before.signing, now)
-        data = _data(new, new.certificate + before.bundle, cross + before.cross)
-        return self._read(await self._records.replace(record, data))
+        data = {
+            **record.data,
+            _BUNDLE: new.certificate.decode() + record.data[_BUNDLE],
+            _NEXT: new.certificate.decode(),
+            _NEXT_KEY: new.key.decode(),
+            _NEXT_FROM: (now + after).isoformat(),
+        }
+        await self._records.replace(record, data)
+        return new.certificate
+
+    def _is_due(self, record: Record) -> bool:
+        return _NEXT in record.data and self._now() >= datetime.fromisoformat(
+            record.data[_NEXT_FROM]
+        )
+
+    async def _promote(self, record: Record) -> Authority:
+        """Have the next authority sign from now on."""
+        before, data = self._read(record), record.data
+        new = c.KeyPair(certificate=data[_NEXT].encode(), key=data[_NEXT_KEY].encode())
+        cross = c.cross_sign(new.certificate, before.signing, self._now())
+        changed = _data(new, before.bundle, cross + before.cross)
+        try:
+            record = await self._records.replace(record, changed)
+        except ChangedError:
+            return await self.current()  # another hub was faster
+        log.info("authority_signs", fingerprint=c.fingerprint(new.certificate).hex())
+        return self._read(record)
 
     async def server(self, name: str, addresses: Sequence[str]) -> ServerCredential:
         """Return the credential of a server, renewing it when it is time.

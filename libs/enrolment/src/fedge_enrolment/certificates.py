@@ -265,6 +265,11 @@ def revocations(
     return signed.public_bytes(serialization.Encoding.PEM)
 
 
+def revoked_in(pem: bytes) -> set[int]:
+    """Return the serial numbers on a revocation list, PEM."""
+    return {each.serial_number for each in x509.load_pem_x509_crl(pem)}
+
+
 def _authority(
     subject: x509.Name,
     key: PublicKey,

@@ -21,7 +21,7 @@ from fedge_enrolment.authority import Authorities, renewal_time
 from fedge_enrolment.names import is_node_name, user_of
 from fedge_enrolment.records import NODE, TOKEN, ChangedError, ExistsError, Record, Records
 from fedge_enrolment.refusals import BAD_REQUEST, CONFLICT, FORBIDDEN, UNAUTHORIZED, RefusedError
-from fedge_enrolment.tokens import JoinToken, digest_of, new_id, new_secret
+from fedge_enrolment.tokens import JoinToken, digest_of, is_id, new_id, new_secret
 from fedge_objects import NodeName
 
 log = structlog.stdlib.get_logger("fedge.enrolment")
@@ -219,37 +219,13 @@ class Registrar:
         sealing_key = _sealing_key(request.sealing_key)
         public_key = c.read_request(request.csr, node)
         key = c.key_id(public_key)
+        # first without a use: a gateway that is refused for another reason may try again with it
+        token, _ = await self._token(request.token, node, key)
+        await self._place(node, key, sealing_key, token)
         async with self._tokens:  # many gateways with one token would undo each other's changes
-            token = await self._use(request.token, node, key)
+            await self._use(request.token, node, key)
         for _ in range(_ATTEMPTS):
-            before = await self._records.get(NODE, node)
-            known = None if before is None else _parse(before, NodeRecord)
-            if known is not None and known.key == key and known.revoked is not None:
-                raise RefusedError(
-                    "key_revoked",
-                    FORBIDDEN,
-                    f"the key that asks to be node {node!r} was revoked",
-                    "remove the gateway's identity folder, so that it makes a new key",
-                )
-            if known is not None and known.key == key:
-                wanted = msgspec.structs.replace(known, sealing_key=sealing_key)
-            elif known is not None and known.revoked is None and token.node != node:
-                raise RefusedError(
-                    "node_exists",
-                    CONFLICT,
-                    f"node {node!r} has joined already, with another key",
-                    f"choose another name; or, if this gateway takes its place, run `fedge node "
-                    f"revoke {node}` or make a token for it: `fedge token create --node {node}`",
-                )
-            else:
-                wanted = NodeRecord(
-                    node=node,
-                    identity=secrets.token_hex(_IDENTITY_BYTES),
-                    key=key,
-                    sealing_key=sealing_key,
-                    joined=self._now().timestamp(),
-                    former=() if known is None else (*known.former, *known.serials),
-                )
+            before, wanted = await self._place(node, key, sealing_key, token)
             try:
                 grant = await self._grant(before, wanted, public_key)
             except (ChangedError, ExistsError):
@@ -408,7 +384,6 @@ class Registrar:
                 await self._records.replace(before, _data(wanted))
             except ChangedError:
                 continue
-            log.warning("node_revoked", node=node, user=wanted.user)
             return wanted
         raise _too_busy(f"node {node!r}")
 
@@ -416,13 +391,13 @@ class Registrar:
         """Return whom to trust, PEM."""
         return (await self._authorities.current()).bundle
 
-    async def rotate_authority(self) -> bytes:
-        """Add an authority that signs from now on; return its fingerprint.
+    async def rotate_authority(self, after: timedelta) -> bytes:
+        """Add an authority that signs after a while; return its fingerprint.
 
         Raises:
-            ChangedError: somebody else did it at the same moment.
+            ChangedError: somebody else did it at the same moment, or not long ago.
         """
-        return (await self._authorities.rotate()).fingerprint
+        return c.fingerprint(await self._authorities.rotate(after))
 
     async def revocations(self) -> bytes:
         """Return the serial numbers of certificates that are revoked and not over (CRL, PEM)."""
@@ -433,6 +408,38 @@ class Registrar:
             for serial in (*each.former, *(each.serials if each.revoked is not None else ()))
         ]
         return c.revocations(authority.signing, serials, self._now(), lifetime=timedelta(days=1))
+
+    async def _place(
+        self, node: NodeName, key: str, sealing_key: str, token: TokenRecord
+    ) -> tuple[Record | None, NodeRecord]:
+        """Return what is kept of a node, and what should be once ``key`` has joined as it."""
+        before = await self._records.get(NODE, node)
+        known = None if before is None else _parse(before, NodeRecord)
+        if known is not None and known.key == key:
+            if known.revoked is not None:
+                raise RefusedError(
+                    "key_revoked",
+                    FORBIDDEN,
+                    f"the key that asks to be node {node!r} was revoked",
+                    "remove the gateway's identity folder, so that it makes a new key",
+                )
+            return before, msgspec.structs.replace(known, sealing_key=sealing_key)
+        if known is not None and known.revoked is None and token.node != node:
+            raise RefusedError(
+                "node_exists",
+                CONFLICT,
+                f"node {node!r} has joined already, with another key",
+                f"choose another name; or, if this gateway takes its place, run `fedge node "
+                f"revoke {node}` or make a token for it: `fedge token create --node {node}`",
+            )
+        return before, NodeRecord(
+            node=node,
+            identity=secrets.token_hex(_IDENTITY_BYTES),
+            key=key,
+            sealing_key=sealing_key,
+            joined=self._now().timestamp(),
+            former=() if known is None else (*known.former, *known.serials),
+        )
 
     async def _grant(
         self, before: Record | None, wanted: NodeRecord, public_key: c.PublicKey
@@ -470,55 +477,64 @@ class Registrar:
             expires=int(end.timestamp()),
         )
 
-    async def _use(self, shown: str, node: NodeName, key: str) -> TokenRecord:
+    async def _use(self, shown: str, node: NodeName, key: str) -> None:
         """Use a token once for this key; a repeat by the same key is no further use."""
-        token_id, _, secret = shown.partition(".")
-        use = TokenUse(node=node, key=key)
         for _ in range(_ATTEMPTS):
-            record = await self._records.get(TOKEN, token_id)
-            token = None if record is None else _parse(record, TokenRecord)
-            if (
-                record is None
-                or token is None
-                or not hmac.compare_digest(token.digest, digest_of(secret))
-            ):
-                raise RefusedError(
-                    "token_unknown",
-                    UNAUTHORIZED,
-                    "the join token is not known here: it was revoked, is long over, or is not "
-                    "from this cloud",
-                    "make another with `fedge token create`",
-                )
-            if self._now().timestamp() > token.expires:
-                raise RefusedError(
-                    "token_expired",
-                    UNAUTHORIZED,
-                    f"the join token {token.id} ended {c.utc(token.expires):%Y-%m-%d %H:%M:%S} UTC",
-                    "make another with `fedge token create`, longer with --ttl",
-                )
-            if token.node and token.node != node:
-                raise RefusedError(
-                    "token_other_node",
-                    FORBIDDEN,
-                    f"the join token {token.id} is for node {token.node!r}, not {node!r}",
-                    f"join with --node {token.node}, or make another token",
-                )
+            token, record = await self._token(shown, node, key)
+            use = TokenUse(node=node, key=key)
             if use in token.used:
-                return token
-            if len(token.used) >= token.uses:
-                raise RefusedError(
-                    "token_used",
-                    UNAUTHORIZED,
-                    f"the join token {token.id} was used already",
-                    "make another with `fedge token create`, for several with --uses",
-                )
+                return
             wanted = msgspec.structs.replace(token, used=(*token.used, use))
             try:
                 await self._records.replace(record, _data(wanted))
             except ChangedError:
                 continue
-            return wanted
-        raise _too_busy(f"join token {token_id}")
+            return
+        raise _too_busy(f"join token {shown.partition('.')[0]}")
+
+    async def _token(self, shown: str, node: NodeName, key: str) -> tuple[TokenRecord, Record]:
+        """Return the token that is shown, which has a use left for this key.
+
+        Raises:
+            RefusedError: there is none, or it is over, used, or another node's.
+        """
+        token_id, _, secret = shown.partition(".")
+        record = await self._records.get(TOKEN, token_id) if is_id(token_id) else None
+        token = None if record is None else _parse(record, TokenRecord)
+        if (
+            record is None
+            or token is None
+            or not hmac.compare_digest(token.digest, digest_of(secret))
+        ):
+            raise RefusedError(
+                "token_unknown",
+                UNAUTHORIZED,
+                "the join token is not known here: it was revoked, is long over, or is not from "
+                "this cloud",
+                "make another with `fedge token create`",
+            )
+        if self._now().timestamp() > token.expires:
+            raise RefusedError(
+                "token_expired",
+                UNAUTHORIZED,
+                f"the join token {token.id} ended {c.utc(token.expires):%Y-%m-%d %H:%M:%S} UTC",
+                "make another with `fedge token create`, longer with --ttl",
+            )
+        if token.node and token.node != node:
+            raise RefusedError(
+                "token_other_node",
+                FORBIDDEN,
+                f"the join token {token.id} is for node {token.node!r}, not {node!r}",
+                f"join with --node {token.node}, or make another token",
+            )
+        if len(token.used) >= token.uses and TokenUse(node=node, key=key) not in token.used:
+            raise RefusedError(
+                "token_used",
+                UNAUTHORIZED,
+                f"the join token {token.id} was used already",
+                "make another with `fedge token create`, for several with --uses",
+            )
+        return token, record
 
     async def _forget_tokens(self) -> None:
         """Remove tokens that ended a day ago: until then their users are told why."""

@@ -9,6 +9,7 @@ import base64
 import binascii
 import hashlib
 import json
+import re
 import secrets
 import zlib
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ FINGERPRINT_BYTES: Final = 32
 _ID_BYTES: Final = 5
 _SECRET_BYTES: Final = 16
 _CHECK_BYTES: Final = 4
+_ID: Final = re.compile("[a-z2-7]{8}")
 MAX_LENGTH: Final = 2048
 
 
@@ -106,6 +108,11 @@ class JoinToken:
 def new_id() -> str:
     """Return a name for a token: letters and digits that fit a Kubernetes name."""
     return base64.b32encode(secrets.token_bytes(_ID_BYTES)).decode().lower().rstrip("=")
+
+
+def is_id(text: str) -> bool:
+    """Whether ``text`` can be the name of a token: it ends up in names of files and objects."""
+    return _ID.fullmatch(text) is not None
 
 
 def new_secret() -> str:

@@ -33,6 +33,9 @@ LINK_MAX_CONNECTIONS = 16
 LINK_MAX_CHANNELS = 48
 LINK_CHAIN_DEPTH = 4
 _VHOST = "/"
+_MQTT_EXCHANGE = "amq.topic"
+ANONYMOUS = "anonymous-device"
+"""For whom a node's broker takes a device that names no user, where that is allowed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,6 +205,29 @@ def edge_definitions(
                 "priority": 10,
             }
         ],
+    }
+
+
+def with_anonymous_devices(definitions: Mapping[str, Any], user: User) -> dict[str, Any]:
+    """Return the definitions of a node's broker that lets in devices without a password.
+
+    They may publish and hear every device's topics, and nothing else. Sessions whose client ids
+    begin with ``fedge-``, or have a ``/`` as those of accounts have, are not theirs.
+
+    Args:
+        definitions: of the broker.
+        user: whom it takes them for.
+    """
+    queue = r"mqtt-subscription-(?!fedge-)[^/]*qos[01]"
+    both = rf"^({re.escape(_MQTT_EXCHANGE)}|{queue})\z"
+    topics = r"^\$hw\.events\.device\..*\z"
+    permission = _permission(user.name, rf"^{queue}\z", both, both)
+    topic_permission = _topic_permission(user.name, _MQTT_EXCHANGE, write=topics, read=topics)
+    return {
+        **definitions,
+        "users": [*definitions["users"], _user(user)],
+        "permissions": [*definitions["permissions"], permission],
+        "topic_permissions": [*definitions.get("topic_permissions", ()), topic_permission],
     }
 
 

@@ -389,6 +389,7 @@ class Fabric:
         tag = raw.delivery_tag or 0
         acknowledging.begin(tag)
         try:
+            _check_size(queue, len(raw.body))
             envelope = Envelope.read(
                 headers=raw.headers, body=raw.body, content_encoding=raw.content_encoding
             )
@@ -521,3 +522,8 @@ def _exchange(name: str) -> RabbitExchange:
 async def _undecoded(message: RabbitMessage) -> RabbitMessage:
     """Hand the message itself to the handler: reading it may fail, and that is ours to answer."""
     return message
+
+
+def _check_size(queue: Queue, size: int) -> None:
+    if size > queue.max_bytes:
+        raise MalformedError(f"a message of {size} bytes: {queue.name} takes {queue.max_bytes}")

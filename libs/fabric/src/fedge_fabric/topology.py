@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from fedge_fabric.addresses import MessageClass, encode_word, routing_key_of
+from fedge_fabric.envelope import MAX_BODY_BYTES
 from fedge_objects import NodeName
 
 WANTED: Final = "fedge.wanted"
@@ -39,6 +40,8 @@ EDGE_EXCHANGES: Final = (DOWN, UP, LOCAL, DEAD)
 RETRY_AFTER_SECONDS: Final = 2.0
 MAX_ATTEMPTS: Final = 20
 DEAD_MAX_BYTES: Final = 64 * 1024 * 1024
+EVENT_MAX_BYTES: Final = 1024 * 1024
+"""Kubernetes' own events have at most 1.5 KiB of text, a device's value a few."""
 UP_MAX_BYTES: Final = 512 * 1024 * 1024
 
 
@@ -62,6 +65,7 @@ class Queue:
         ordered: messages of one routing key are handled one after the other, in the order in which
             they came, by one consumer at a time (single active consumer). One that something is
             away for holds the later ones of its key up instead of waiting elsewhere.
+        max_bytes: a message whose body is larger, as it travels, is not read.
     """
 
     name: str
@@ -69,6 +73,7 @@ class Queue:
     prefetch: int = 64
     exclusive: bool = False
     ordered: bool = False
+    max_bytes: int = MAX_BODY_BYTES
 
     @property
     def arguments(self) -> dict[str, object]:
@@ -88,7 +93,13 @@ def hub_up(message_class: MessageClass) -> Queue:
     """Return hub's queue for one class of what nodes say."""
     bindings = (Binding(UP, f"node.*.{message_class}.#"),)
     if message_class is MessageClass.EVENT:
-        return Queue(f"hub.up.{message_class}", bindings, prefetch=256, ordered=True)
+        return Queue(
+            f"hub.up.{message_class}",
+            bindings,
+            prefetch=256,
+            ordered=True,
+            max_bytes=EVENT_MAX_BYTES,
+        )
     return Queue(f"hub.up.{message_class}", bindings)
 
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fedge_fabric.definitions import ANONYMOUS, User, with_anonymous_devices
 from fedge_local.commands import program
 from fedge_local.erlang import Atom, term
 from fedge_local.other_root import within
@@ -48,6 +49,7 @@ _MQTT_PREFETCH = 1024
 _MAX_MESSAGE_BYTES = 32 * 1024 * 1024
 _WEEK_SECONDS = 7 * 24 * 3600
 _TLS_HANDSHAKE_MILLISECONDS = 5000
+_PEM_CACHE_MILLISECONDS = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +118,7 @@ class RabbitMQ(Server):
         dist_port: int,
         plugins: Sequence[str] = CLOUD_PLUGINS,
         mqtt: tuple[str, int] | None = None,
+        mqtt_anonymous: bool = False,
         management: tuple[str, int] | None = None,
         tls: Tls | None = None,
         memory_bytes: int = 512 * _MEGABYTE,
@@ -134,6 +137,7 @@ class RabbitMQ(Server):
             dist_port: port for Erlang's own connections, on the loopback address.
             plugins: names of the plugins to enable.
             mqtt: address and port for MQTT, if its plugin is enabled.
+            mqtt_anonymous: whether devices without a password are let in.
             management: address and port for the HTTP API, if its plugin is enabled.
             tls: where clients with certificates come in, if the plugin for them is enabled.
             memory_bytes: above this publishers are made to wait.
@@ -148,6 +152,9 @@ class RabbitMQ(Server):
         self._dist_port = dist_port
         self._plugins = tuple(plugins)
         self._mqtt = mqtt
+        # nobody else knows the password: once this is off, the user is of no use
+        self._anonymous = User(name=ANONYMOUS, password=secrets.token_hex(16))
+        self._mqtt_anonymous = mqtt_anonymous
         self._management = management
         self._tls = tls
         self._memory_bytes = memory_bytes
@@ -171,9 +178,14 @@ class RabbitMQ(Server):
             cookie.chmod(0o400)
         private = self._definitions_file
         private.touch(mode=0o600)
-        private.write_text(json.dumps(self._definitions))
+        definitions = self._definitions
+        if self._mqtt_anonymous:
+            definitions = with_anonymous_devices(definitions, self._anonymous)
+        private.write_text(json.dumps(definitions))
         (self.folder / "enabled_plugins").write_text(f"[{','.join(self._plugins)}].\n")
-        (self.folder / "rabbitmq.config").write_text(term(self._configuration()) + ".\n")
+        config = self.folder / "rabbitmq.config"
+        config.touch(mode=0o600)
+        config.write_text(term(self._configuration()) + ".\n")
 
     def command(self) -> list[str]:
         """Return the command."""
@@ -289,17 +301,26 @@ class RabbitMQ(Server):
         }
         if self._tls is not None:
             rabbit |= _tls_configuration(self._tls)
-        configuration: dict[str, object] = {"rabbit": rabbit}
+        configuration: dict[str, object] = {
+            "rabbit": rabbit,
+            # certificates that were renewed are read again soon (ssl's own default: two minutes)
+            "ssl": {"ssl_pem_cache_clean": _PEM_CACHE_MILLISECONDS},
+        }
         if self._mqtt is not None:
-            configuration["rabbitmq_mqtt"] = {
+            mqtt: dict[str, object] = {
                 "tcp_listeners": [self._mqtt],
-                "allow_anonymous": False,
+                "allow_anonymous": self._mqtt_anonymous,
                 # what is taken together shares a write to the disk
                 "prefetch": _MQTT_PREFETCH,
                 # sessions outlive a weekend; the first name is 3.x's, the second 4.x's
                 "subscription_ttl": _WEEK_SECONDS * 1000,
                 "max_session_expiry_interval_seconds": _WEEK_SECONDS,
             }
+            if self._mqtt_anonymous:  # the first two are 3.x's, the others 4.x's
+                name, password = self._anonymous.name.encode(), self._anonymous.password.encode()
+                mqtt |= {"default_user": name, "default_pass": password}
+                rabbit |= {"anonymous_login_user": name, "anonymous_login_pass": password}
+            configuration["rabbitmq_mqtt"] = mqtt
         if self._management is not None:
             address, port = self._management
             configuration["rabbitmq_management"] = {"tcp_config": {"ip": address, "port": port}}

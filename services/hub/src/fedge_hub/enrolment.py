@@ -36,7 +36,7 @@ from fedge_service import backoff
 
 log = structlog.stdlib.get_logger("fedge.hub")
 
-CERTIFICATES_SECONDS: Final = 3600.0
+CERTIFICATES_SECONDS: Final = 10.0
 """How often servers' certificates are looked at when nothing happens."""
 KUBERNETES: Final = "kubernetes"
 _LOOPBACK: Final = "127.0.0.1"
@@ -99,8 +99,8 @@ class Enrolment:
         """Make what is not there yet, patiently: the records' keeper may start after hub."""
         async for _ in backoff(first_seconds=0.2, most_seconds=5):
             try:
-                await self._tell_terms()
                 await self._write_certificates(own)
+                await self._tell_terms()
             except RecordsAwayError as exc:
                 log.warning("enrolment_waits", reason=str(exc))
             else:

@@ -104,8 +104,7 @@ class Handlers:
 
     async def on_answer(self, delivery: Delivery) -> None:
         """Take a piece of an answer."""
-        _speaker(delivery)
-        self._requests.answered(delivery.envelope)
+        self._requests.answered(_speaker(delivery), delivery.envelope)
 
 
 def _speaker(delivery: Delivery) -> NodeName:

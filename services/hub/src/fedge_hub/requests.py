@@ -62,7 +62,7 @@ class Requests:
 
     def __init__(self, fabric: Fabric) -> None:
         self._fabric = fabric
-        self._pending: dict[str, asyncio.Queue[Mapping[str, Any]]] = {}
+        self._pending: dict[str, tuple[NodeName, asyncio.Queue[Mapping[str, Any]]]] = {}
 
     async def ask(
         self,
@@ -79,7 +79,7 @@ class Requests:
             type=kind, source="/cloud/hub", data={**data, "deadline_seconds": deadline_seconds}
         )
         pieces: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue(MAX_PENDING_PIECES)
-        self._pending[envelope.id] = pieces
+        self._pending[envelope.id] = node, pieces
         early: dict[int, Mapping[str, Any]] = {}
         seen = 0
         credit = _Credit()
@@ -170,17 +170,23 @@ class Requests:
             expires_after=timedelta(seconds=expires_seconds),
         )
 
-    def answered(self, envelope: Envelope) -> None:
+    def answered(self, node: NodeName, envelope: Envelope) -> None:
         """Give a piece to whoever asked; one that nobody waits for any more is dropped.
+
+        Args:
+            node: who answers.
+            envelope: the piece.
 
         Raises:
             MalformedError: it is no piece of an answer.
-            InvalidError: more pieces than are read.
+            InvalidError: another node was asked, or more pieces came than are read.
         """
         data = _piece(envelope.data)
-        pieces = self._pending.get(envelope.subject)
+        asked, pieces = self._pending.get(envelope.subject, (node, None))
         if pieces is None:
             return
+        if asked != node:
+            raise InvalidError(f"node {node!r} answers what node {asked!r} was asked")
         try:
             pieces.put_nowait(data)
         except asyncio.QueueFull as exc:

@@ -21,6 +21,7 @@ from fedge_enrolment.records import RecordsAwayError
 from fedge_fabric import UnavailableError
 from fedge_fabric.definitions import node_definitions
 from fedge_objects import JsonObject, NodeName
+from fedge_service import backoff
 
 log = structlog.stdlib.get_logger("fedge.hub")
 
@@ -197,10 +198,16 @@ class ManagementApi(BrokerUsers):
     @override
     async def remove(self, users: Collection[str]) -> None:
         await self._call("POST", "users/bulk-delete", {"users": list(users)})
+        # the broker closes their connections by itself, and stumbles over those that are closing
         for user in users:
-            await self._call("DELETE", f"connections/username/{quote(user, safe='')}")
+            path = f"connections/username/{quote(user, safe='')}"
+            async for _ in backoff(first_seconds=0.1, most_seconds=1):
+                if not await self._call("GET", path):
+                    break
+                with contextlib.suppress(UnavailableError):
+                    await self._call("DELETE", path)
 
-    async def _call(self, method: str, path: str, body: object = None) -> JsonObject:
+    async def _call(self, method: str, path: str, body: object = None) -> Any:
         timeout = aiohttp.ClientTimeout(total=_TIMEOUT_SECONDS)
         try:
             async with self._session.request(
@@ -214,8 +221,7 @@ class ManagementApi(BrokerUsers):
                         f"the broker's management API answers {answer.status} to {method} {path}: "
                         f"{text[:300]}; the account needs the tag `administrator`"
                     )
-                found: Any = await answer.json() if text and method == "GET" else {}
-                return dict(found)
+                return await answer.json() if text and method == "GET" else {}
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as exc:
             raise UnavailableError(
                 f"the broker's management API at {self._url} does not answer: {exc!r}"

@@ -12,8 +12,8 @@ class Atom(str):
 def term(value: object) -> str:
     """Return ``value`` as an Erlang term.
 
-    Text becomes a string, a list a list, a tuple a tuple, a mapping a list of pairs of an atom and
-    a value, as Erlang's configuration files have it.
+    Text becomes a string, bytes a binary, a list a list, a tuple a tuple, a mapping a list of pairs
+    of an atom and a value, as Erlang's configuration files have it.
 
     Raises:
         TypeError: there is no such term.
@@ -27,6 +27,8 @@ def term(value: object) -> str:
             return str(value)
         case str():
             return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+        case bytes():
+            return "<<" + ",".join(map(str, value)) + ">>"
         case Mapping():
             return "[" + ",".join(f"{{{key},{term(each)}}}" for key, each in value.items()) + "]"
         case tuple():

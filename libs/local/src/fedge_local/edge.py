@@ -108,6 +108,7 @@ class Edge:
             dist_port=_DIST_PORT,
             plugins=EDGE_PLUGINS,
             mqtt=("0.0.0.0", MQTT_PORT),  # noqa: S104 - devices come from the host's own network
+            mqtt_anonymous=True,
             memory_bytes=_MEMORY_BYTES,
         )
         account = self.account = f"{admin.name}:{admin.password}"
@@ -127,6 +128,7 @@ class Edge:
                 "FEDGE_EDGED_POD_LOG_DIR": str(folder / "pod-logs"),
                 # a developer's disk may be nearly full, and that is not the edge's concern
                 "FEDGE_EDGED_EVICTION_HARD": '{"memory.available": "100Mi"}',
+                "FEDGE_TWIN_BROKER_COMMAND": json.dumps(self.rabbitmq.asking("fedge-accounts")),
                 "FEDGE_TWIN_MQTT_URL": f"mqtt://{account}@127.0.0.1:{MQTT_PORT}",
                 **settings,
             },

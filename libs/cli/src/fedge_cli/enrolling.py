@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
@@ -231,6 +232,8 @@ def _opened(
     folder: Path | None, namespace: str, kubeconfig: Path | None
 ) -> Iterator[Callable[[Ask[Any]], Any]]:
     """Open the records and yield what runs questions to the registrar."""
+    import structlog  # noqa: PLC0415
+
     from fedge_cli import kubeconfig as access  # noqa: PLC0415
     from fedge_cli.api import Api  # noqa: PLC0415
     from fedge_cli.api_records import ApiRecords  # noqa: PLC0415
@@ -240,6 +243,8 @@ def _opened(
     def asking(records: "Records") -> Callable[[Ask[Any]], Any]:
         return lambda ask: asyncio.run(_ask(records, ask))
 
+    # standard output is for what was asked
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     try:
         if folder is not None:
             yield asking(FolderRecords(folder))

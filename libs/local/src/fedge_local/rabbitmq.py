@@ -49,7 +49,9 @@ _MQTT_PREFETCH = 1024
 _MAX_MESSAGE_BYTES = 32 * 1024 * 1024
 _WEEK_SECONDS = 7 * 24 * 3600
 _TLS_HANDSHAKE_MILLISECONDS = 5000
-_PEM_CACHE_MILLISECONDS = 10_000
+# renewed certificates are read again soon; by default after minutes, and a setting of the
+# configuration file comes too late (https://www.erlang.org/doc/apps/ssl/ssl_app.html)
+_READ_AGAIN = " -ssl ssl_pem_cache_clean 5000"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,6 +217,7 @@ class RabbitMQ(Server):
                 f"-sname {self.node} {self._without_port_mapper}"
                 f" {emulator_flags(self._emulator, installed(self._root).erlang_release)}"
                 " -kernel inet_dist_use_interface {127,0,0,1}"
+                f"{_READ_AGAIN if self._tls is not None else ''}"
             ),
             "RABBITMQ_SERVER_START_ARGS": "-noinput",
         }
@@ -301,11 +304,7 @@ class RabbitMQ(Server):
         }
         if self._tls is not None:
             rabbit |= _tls_configuration(self._tls)
-        configuration: dict[str, object] = {
-            "rabbit": rabbit,
-            # certificates that were renewed are read again soon (ssl's own default: two minutes)
-            "ssl": {"ssl_pem_cache_clean": _PEM_CACHE_MILLISECONDS},
-        }
+        configuration: dict[str, object] = {"rabbit": rabbit}
         if self._mqtt is not None:
             mqtt: dict[str, object] = {
                 "tcp_listeners": [self._mqtt],

@@ -80,6 +80,14 @@ class Broker:
             " ok = rabbit_definitions:maybe_load_definitions(), [N || {_, N} <- Lost] end"
         )
 
+    async def read_certificates_again(self) -> str:
+        """Have links read their certificates anew when they dial next.
+
+        Raises:
+            UnavailableError: the broker does not answer.
+        """
+        return await self._evaluate("ssl:clear_pem_cache()")
+
     @property
     def _drop(self) -> str:
         # of this machine's own port on loopback the services' connections are

@@ -10,6 +10,7 @@ from fedge_service import Ready, ServicePlugin
 from fedge_store import ObjectStore
 
 if TYPE_CHECKING:
+    from fedge_meta.broker import Broker
     from fedge_meta.links import Links
 
 STORE_NAME = "meta.db"
@@ -41,25 +42,40 @@ async def run(settings: MetaSettings, ready: Ready) -> None:
             tasks.create_task(relay(store, keeping, fabric), name="relay")
             tasks.create_task(digests.run(), name="digests")
             if settings.cloud_address:
-                tasks.create_task(_links(settings, node).run(), name="links")
+                broker = _broker(settings, node)
+                tasks.create_task(_links(settings, broker).run(), name="links")
+                if (edge.data_dir / "identity" / "joined.json").exists():
+                    from fedge_meta.certificate import keep_valid  # noqa: PLC0415
+
+                    work = keep_valid(edge.data_dir / "identity", broker)
+                    tasks.create_task(work, name="certificate")
             ready()
 
 
-def _links(settings: MetaSettings, node: NodeName) -> "Links":
-    from yarl import URL  # noqa: PLC0415
-
-    from fedge_meta.broker import Broker  # noqa: PLC0415
+def _links(settings: MetaSettings, broker: "Broker") -> "Links":
     from fedge_meta.links import Links  # noqa: PLC0415
     from fedge_meta.sockets import Sockets  # noqa: PLC0415
 
     host, _, port = settings.cloud_address.rpartition(":")
-    own_port = URL(settings.edge.amqp_url.get_secret_value()).port or AMQP_PORT
-    return Links(
-        line=Sockets(host=host.strip("[]"), port=int(port), own_port=own_port),
-        broker=Broker(
-            node=node, command=settings.broker_command, port=int(port), own_port=own_port
-        ),
+    line = Sockets(host=host.strip("[]"), port=int(port), own_port=_own_port(settings))
+    return Links(line=line, broker=broker)
+
+
+def _broker(settings: MetaSettings, node: NodeName) -> "Broker":
+    from fedge_meta.broker import Broker  # noqa: PLC0415
+
+    return Broker(
+        node=node,
+        command=settings.broker_command,
+        port=int(settings.cloud_address.rpartition(":")[2]),
+        own_port=_own_port(settings),
     )
+
+
+def _own_port(settings: MetaSettings) -> int:
+    from yarl import URL  # noqa: PLC0415
+
+    return URL(settings.edge.amqp_url.get_secret_value()).port or AMQP_PORT
 
 
 plugin = ServicePlugin(

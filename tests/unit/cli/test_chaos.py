@@ -26,7 +26,16 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     StackState(
         password="p",
         network="198.19.252.0/24",
-        ports={"amqp": 1, "amqp-dist": 2, "redis": 3, "apiserver": 4, "hub": 5},
+        ports={
+            "amqp": 1,
+            "amqp-dist": 2,
+            "redis": 3,
+            "apiserver": 4,
+            "hub": 5,
+            "amqps": 6,
+            "management": 7,
+            "enrolment": 8,
+        },
         edges={"gw-1": EdgeState(index=0, password="p")},
     ).save(tmp_path / "stack.json")
     return tmp_path

@@ -49,7 +49,8 @@ class Line:
         asked = self.sent[0]
         data = {"status": 200, "body": str(index), "index": index, "last": last, **more}
         self.requests.answered(
-            Envelope(type=kinds.ANSWERED, source="/node/edge-1/edged", subject=asked.id, data=data)
+            NODE,
+            Envelope(type=kinds.ANSWERED, source="/node/edge-1/edged", subject=asked.id, data=data),
         )
 
 

@@ -70,6 +70,9 @@ Files = Annotated[
         "-f", "--filename", help="File, folder, or - for standard input; may be repeated."
     ),
 ]
+RuntimeSocket = Annotated[
+    Path, typer.Option("--runtime", help="Socket of the container runtime (CRI).")
+]
 EdgeSocket = Annotated[
     Path | None,
     typer.Option(
@@ -100,6 +103,48 @@ def run(
     raise typer.Exit(run_services(services))
 
 
+@app.command(epilog=examples("fedge doctor", "fedge doctor -o json"))
+def doctor(
+    output: Annotated[
+        str, typer.Option("-o", "--output", envvar="FEDGE_OUTPUT", help="json.")
+    ] = "",
+    identity: Annotated[
+        Path, typer.Option("--identity", help="On a gateway: folder of its key and certificate.")
+    ] = Path("/var/lib/fedge/identity"),
+    side: Annotated[
+        str,
+        typer.Option(
+            "--side",
+            help="edge or cloud; else edge where there is an identity.",
+            show_default=False,
+        ),
+    ] = "",
+    runtime: RuntimeSocket = Path("/run/containerd/containerd.sock"),
+    system_namespace: Annotated[
+        str, typer.Option("--system-namespace", help="Namespace of hub's records.")
+    ] = "fedge-system",
+    kubeconfig: Kubeconfig = None,
+) -> None:
+    """Check this gateway, or the cloud, and say what is wrong and what to do about it.
+
+    One line per check: OK, WARN or FAIL, what was found, and the remedy. Exit code 1 if any
+    failed. Nothing is changed.
+    """
+    from fedge_cli import doctoring  # noqa: PLC0415 - only this command's
+    from fedge_enrolment.checks import Machine  # noqa: PLC0415
+
+    if side not in {"", "edge", "cloud"} or output not in {"", "json"}:
+        raise _usage("use --side edge or cloud, and -o json or nothing")
+    if side == "edge" or (not side and identity.exists()):
+        machine = Machine(data=identity.parent, runtime=runtime, broker="127.0.0.1:5672")
+        is_well = doctoring.print_checks(doctoring.of_edge(identity, machine), output)
+    else:
+        with _connected(kubeconfig) as (api, _):
+            is_well = doctoring.print_checks(doctoring.of_cloud(api, system_namespace), output)
+    if not is_well:
+        raise typer.Exit(1)
+
+
 @app.command(
     epilog=examples("fedge join fedge1_eyJ...", "fedge join --token-file token --node gw-1")
 )
@@ -126,7 +171,8 @@ def join(
     wait: Annotated[
         str, typer.Option("--wait", help="For so long try again if the cloud is away.")
     ] = "",
-    checks: Annotated[  # noqa: ARG001 - see below
+    runtime: RuntimeSocket = Path("/run/containerd/containerd.sock"),
+    checks: Annotated[
         bool, typer.Option("--checks/--no-checks", help="Check this machine first.")
     ] = True,
 ) -> None:
@@ -140,6 +186,11 @@ def join(
     with told():
         read = joining.read_token(token, token_file)
         was_before = (identity / "joined.json").exists()
+        if checks and not was_before:
+            from fedge_enrolment.checks import Machine  # noqa: PLC0415
+
+            machine = Machine(data=identity, runtime=runtime)
+            joining.check(read, cloud=cloud, machine=machine)
         joined = joining.join(
             read,
             folder=identity,

@@ -1,6 +1,5 @@
 """``fedge token``, ``fedge node``, ``fedge ca``: who may join, and who no longer belongs."""
 
-import asyncio
 import json
 import sys
 import time
@@ -17,7 +16,8 @@ from fedge_cli.errors import AwayError, CommandError, MissingError, UsageError
 from fedge_cli.usage import examples, told
 
 if TYPE_CHECKING:
-    from fedge_enrolment.records import Records
+    from fedge_cli.api import Api
+    from fedge_enrolment.records import Record, Records
     from fedge_enrolment.registrar import NodeRecord, Registrar, TokenRecord
 
 T = TypeVar("T")
@@ -241,7 +241,7 @@ def _opened(
     from fedge_enrolment.refusals import RefusedError  # noqa: PLC0415
 
     def asking(records: "Records") -> Callable[[Ask[Any]], Any]:
-        return lambda ask: asyncio.run(_ask(records, ask))
+        return lambda ask: _run(_ask(records, ask))
 
     # standard output is for what was asked
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
@@ -255,6 +255,12 @@ def _opened(
         raise CommandError(str(exc)) from exc
     except RecordError as exc:
         raise AwayError(str(exc)) from exc
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    import asyncio  # noqa: PLC0415 - help needs none
+
+    return asyncio.run(work)
 
 
 async def _ask(records: "Records", ask: Ask[T]) -> T:
@@ -277,6 +283,25 @@ async def _ask(records: "Records", ask: Ask[T]) -> T:
         now=now,
     )
     return await ask(registrar)
+
+
+def records_of(api: "Api", namespace: str) -> Callable[[str, str], "Record | None"]:
+    """Return what reads a record, by kind and name."""
+    from fedge_cli.api_records import ApiRecords  # noqa: PLC0415
+
+    records = ApiRecords(api, namespace)
+    return lambda kind, name: _run(records.get(kind, name))
+
+
+def nodes_of(api: "Api", namespace: str) -> list[dict[str, Any]]:
+    """Return the nodes that have joined."""
+    from fedge_cli.api_records import ApiRecords  # noqa: PLC0415
+
+    return [_node(each) for each in _run(_ask(ApiRecords(api, namespace), _all_nodes))]
+
+
+async def _all_nodes(registrar: "Registrar") -> list["NodeRecord"]:
+    return await registrar.nodes()
 
 
 def _token(record: "TokenRecord", now: float) -> dict[str, Any]:

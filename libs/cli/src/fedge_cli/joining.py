@@ -11,6 +11,7 @@ import typer
 from fedge_cli.errors import AwayError, CommandError, UsageError
 
 if TYPE_CHECKING:
+    from fedge_enrolment.checks import Machine
     from fedge_enrolment.identity import Joined
     from fedge_enrolment.tokens import JoinToken
 
@@ -36,6 +37,26 @@ def read_token(text: str, file: Path | None) -> "JoinToken":
         return JoinToken.decode(text)
     except TokenError as exc:
         raise UsageError(str(exc)) from exc
+
+
+def check(token: "JoinToken", *, cloud: str, machine: "Machine") -> None:
+    """Check this machine, and what can be known of the cloud, before anything is changed.
+
+    Raises:
+        CommandError: something stands in the way; all of it was told.
+    """
+    from fedge_enrolment.checks import Level, before_joining  # noqa: PLC0415
+
+    failed = []
+    for each in before_joining(token, machine, cloud=cloud):
+        if each.level is not Level.OK:
+            typer.echo(f"{each.level:<4}  {each.name}: {each.detail} -> {each.remedy}", err=True)
+        if each.level is Level.FAIL:
+            failed.append(each.name)
+    if failed:
+        raise CommandError(
+            f"not joined: {', '.join(failed)}; mend that, or skip the checks with --no-checks"
+        )
 
 
 def join(

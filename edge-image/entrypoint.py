@@ -5,13 +5,16 @@ The services start at once, beside the broker and containerd: pods come back fro
 containerd answers, whether or not the broker does. When any of the three ends, all end and the
 container with them; whoever started it starts it again, and everything is in ``/var/lib/fedge``.
 
-Environment: ``FEDGE_EDGE_NODE_NAME``, ``FEDGE_LINK_CLOUD`` (``host:port`` of the cloud's broker),
-``FEDGE_LINK_USER``, ``FEDGE_LINK_PASSWORD`` and, for devices, ``FEDGE_LINK_MQTT_PASSWORD`` (user
-``device``). Whatever the services read besides (``FEDGE_TWIN_...``) is passed on.
+At its first boot the gateway joins with the token in ``FEDGE_JOIN_TOKEN`` (or the file that
+``FEDGE_JOIN_TOKEN_FILE`` names), as the node ``FEDGE_EDGE_NODE_NAME`` or the one that the token
+names, and goes on trying while the cloud cannot be reached. Afterwards it needs neither. For
+devices, ``FEDGE_LINK_MQTT_PASSWORD`` (user ``device``). Whatever the services read besides
+(``FEDGE_TWIN_...``) is passed on.
 """
 
 import json
 import os
+import platform
 import secrets
 import signal
 import subprocess
@@ -22,11 +25,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fedge_fabric.definitions import User, edge_definitions
+from fedge_enrolment.identity import FOLDER as IDENTITY_FOLDER
+from fedge_enrolment.identity import Identity, IdentityError, Joined
+from fedge_enrolment.names import BROKER
+from fedge_fabric.definitions import Certificate, User, edge_definitions
 from fedge_local import images
 from fedge_objects import NodeName
 
 SERVICES = ("meta", "edged", "twin")
+NODE = "rabbit@localhost"
 RABBITMQ = "/usr/lib/rabbitmq/bin/rabbitmq-server"
 RABBITMQ_CONF = """listeners.tcp.1 = 127.0.0.1:5672
 mqtt.listeners.tcp.1 = 0.0.0.0:1883
@@ -82,18 +89,57 @@ class Edge:
     commands: Mapping[str, tuple[list[str], Mapping[str, str]]]
 
 
-def prepare(environment: Mapping[str, str], data: Path, socket: Path) -> Edge:
-    """Write what the broker and containerd read, and return what to start.
+def join(environment: Mapping[str, str], identity: Identity) -> Joined:
+    """Return what the gateway was told when it joined, now or at an earlier boot.
 
     Raises:
-        KeyError: a variable is missing.
+        SystemExit: it cannot join; with what to do.
     """
-    node = NodeName(environment["FEDGE_EDGE_NODE_NAME"])
+    try:
+        if (joined := identity.joined()) is not None:
+            return joined
+        text = environment.get("FEDGE_JOIN_TOKEN", "")
+        if file := environment.get("FEDGE_JOIN_TOKEN_FILE"):
+            text = Path(file).read_text()
+        if not text:
+            raise SystemExit(
+                "set FEDGE_JOIN_TOKEN (`fedge token create`): see edge-image/README.md"
+            )
+        # what joining loads is not needed at later boots
+        from fedge_enrolment import joining  # noqa: PLC0415
+        from fedge_enrolment.dialling import DialError  # noqa: PLC0415
+        from fedge_enrolment.refusals import RefusedError  # noqa: PLC0415
+        from fedge_enrolment.tokens import JoinToken  # noqa: PLC0415
+
+        token = JoinToken.decode(text)
+        name = environment.get("FEDGE_EDGE_NODE_NAME") or token.node or platform.node().lower()
+        left = max(0.0, token.expires - time.time())
+        try:
+            return joining.join(identity, token, node=NodeName(name), patience_seconds=left)
+        except (DialError, RefusedError, joining.FakeCloudError, joining.ClockError) as exc:
+            raise SystemExit(f"this gateway did not join: {exc}") from exc
+    except (OSError, ValueError, IdentityError) as exc:
+        raise SystemExit(f"this gateway did not join: {exc}") from exc
+
+
+def prepare(environment: Mapping[str, str], data: Path, socket: Path, joined: Joined) -> Edge:
+    """Write what the broker and containerd read, and return what to start.
+
+    Args:
+        environment: of the container.
+        data: folder of all that outlives it.
+        socket: of containerd.
+        joined: as whom the gateway joined, and where its links lead.
+    """
+    identity = Identity(data / IDENTITY_FOLDER)
     admin = User(name="fedge", password=_kept_password(data / "broker-password"))
-    link = User(name=environment["FEDGE_LINK_USER"], password=environment["FEDGE_LINK_PASSWORD"])
-    definitions = edge_definitions(
-        node=node, admin=admin, link=link, cloud=environment["FEDGE_LINK_CLOUD"]
+    link = Certificate(
+        certificate=identity.certificate,
+        key=identity.key,
+        authorities=identity.authorities,
+        server_name=BROKER,
     )
+    definitions = edge_definitions(node=joined.node, admin=admin, link=link, cloud=joined.broker)
     if device_password := environment.get("FEDGE_LINK_MQTT_PASSWORD"):
         _add_devices(definitions, User(name="device", password=device_password))
     broker = data / "rabbitmq"
@@ -106,7 +152,12 @@ def prepare(environment: Mapping[str, str], data: Path, socket: Path) -> Edge:
         containerd / "config.toml",
         CONTAINERD_CONF.format(folder=containerd, socket=socket, pause=images.PAUSE.name),
     )
-    common = {name: value for name, value in environment.items() if "PASSWORD" not in name}
+    secret = ("PASSWORD", "TOKEN")
+    common = {
+        name: value
+        for name, value in environment.items()
+        if not any(each in name for each in secret)
+    }
     return Edge(
         data=data,
         commands={
@@ -116,7 +167,18 @@ def prepare(environment: Mapping[str, str], data: Path, socket: Path) -> Edge:
                 [sys.executable, "-m", "fedge_service", *SERVICES],
                 {
                     **common,
+                    "FEDGE_EDGE_NODE_NAME": joined.node,
                     "FEDGE_EDGE_DATA_DIR": str(data),
+                    "FEDGE_META_CLOUD_ADDRESS": joined.broker,
+                    "FEDGE_META_BROKER_COMMAND": json.dumps(
+                        [
+                            "env",
+                            f"HOME={broker}",
+                            f"RABBITMQ_NODENAME={NODE}",
+                            "rabbitmqctl",
+                            "eval",
+                        ]
+                    ),
                     "FEDGE_EDGE_AMQP_URL": f"amqp://{admin.name}:{admin.password}@127.0.0.1:5672/",
                     "FEDGE_EDGED_CRI_SOCKET": str(socket),
                     "FEDGE_TWIN_MQTT_URL": f"mqtt://{admin.name}:{admin.password}@127.0.0.1:1883",
@@ -140,7 +202,7 @@ def _add_devices(definitions: dict[str, Any], device: User) -> None:
 def _rabbitmq_variables(folder: Path) -> dict[str, str]:
     return {
         "HOME": str(folder),
-        "RABBITMQ_NODENAME": "rabbit@localhost",
+        "RABBITMQ_NODENAME": NODE,
         "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq"),
         "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "enabled_plugins"),
         "RABBITMQ_MNESIA_BASE": str(folder / "data"),
@@ -184,11 +246,10 @@ def _import_pause_image(edge: Edge, socket: Path) -> None:
 def main() -> int:
     """Run until one of the programs ends or the container is stopped."""
     socket = Path("/run/containerd/containerd.sock")
-    try:
-        edge = prepare(os.environ, Path("/var/lib/fedge"), socket)
-    except KeyError as exc:
-        sys.stderr.write(f"set {exc.args[0]}: see edge-image/README.md\n")
-        return 2
+    os.umask(0o077)
+    data = Path("/var/lib/fedge")
+    joined = join(os.environ, Identity(data / IDENTITY_FOLDER))
+    edge = prepare(os.environ, data, socket, joined)
     socket.unlink(missing_ok=True)
     running = {
         name: subprocess.Popen(command, env=dict(variables))

@@ -2,24 +2,24 @@
 
 Usage::
 
-    python scripts/cluster_secrets.py edge-1 gw-1.plant.example | kubectl apply -f -
+    python scripts/cluster_secrets.py | kubectl apply -f -
 
-Each node gets a user of the broker, bound to its own addresses, kept in the Secret
-``fedge-link-<node>`` for whoever sets the gateway up. Running it again makes new passwords.
+Nodes need none: they join by token and log in with certificates. Running it again makes new
+passwords.
 """
 
 import json
 import secrets
-import sys
 from typing import Any
 
 import yaml
 
+from fedge_enrolment.authority import SERVICES
+from fedge_enrolment.names import user_of_service
 from fedge_fabric.definitions import User, cloud_definitions
-from fedge_objects import NodeName
 
 NAMESPACE = "fedge-system"
-BROKER = "fedge-rabbitmq:5672"
+MANAGEMENT = "fedge-rabbitmq-management:15672"
 REDIS = "fedge-redis:6379"
 REDIS_CONF = """save ""
 appendonly no
@@ -29,20 +29,21 @@ requirepass {password}
 """
 
 
-def cluster_secrets(nodes: list[str]) -> list[dict[str, Any]]:
-    """Return the Secret objects for a cluster with these nodes."""
+def cluster_secrets() -> list[dict[str, Any]]:
+    """Return the Secret objects for a cluster."""
     admin = User(name="fedge", password=secrets.token_urlsafe(24))
-    links = {
-        NodeName(node): User(name=f"node-{node}", password=secrets.token_urlsafe(24))
-        for node in nodes
-    }
     redis_password = secrets.token_urlsafe(24)
-    definitions = cloud_definitions(admin=admin, nodes=links)
+    definitions = cloud_definitions(
+        admin=admin,
+        nodes={},
+        admin_tags="administrator",
+        services=[user_of_service(name) for name in SERVICES],
+    )
     return [
         _secret(
             "fedge-broker",
             {
-                "amqp-url": f"amqp://{admin.name}:{admin.password}@{BROKER}/",
+                "management-url": f"http://{admin.name}:{admin.password}@{MANAGEMENT}",
                 "definitions.json": json.dumps(definitions, indent=2),
             },
         ),
@@ -52,10 +53,6 @@ def cluster_secrets(nodes: list[str]) -> list[dict[str, Any]]:
                 "url": f"redis://:{redis_password}@{REDIS}/0",
                 "redis.conf": REDIS_CONF.format(password=redis_password),
             },
-        ),
-        *(
-            _secret(f"fedge-link-{node}", {"user": link.name, "password": link.password})
-            for node, link in links.items()
         ),
     ]
 
@@ -70,4 +67,4 @@ def _secret(name: str, data: dict[str, str]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print(yaml.safe_dump_all(cluster_secrets(sys.argv[1:]), sort_keys=False), end="")
+    print(yaml.safe_dump_all(cluster_secrets(), sort_keys=False), end="")

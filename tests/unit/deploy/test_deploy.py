@@ -14,7 +14,13 @@ from typing import Any
 import pytest
 import yaml
 
+from fedge_enrolment.authority import SERVICES
+from fedge_enrolment.identity import Joined
+from fedge_enrolment.names import user_of_service
+from fedge_enrolment.records import SERVER
+from fedge_enrolment.secret_records import secret_name
 from fedge_fabric.definitions import User, cloud_definitions
+from fedge_hub.settings import EnrolmentSettings
 from fedge_objects import NodeName
 from fedge_service import EdgeSettings, ServiceSettings, find_services
 
@@ -32,6 +38,7 @@ def known_variables() -> set[str]:
     known = {"FEDGE_LOG_LEVEL"}
     classes: list[type[ServiceSettings]] = [EdgeSettings]
     classes += [entry.load().settings for entry in find_services().values()]
+    classes.append(EnrolmentSettings)
     for settings in classes:
         prefix = settings.model_config["env_prefix"]
         known |= {f"{prefix}{name.upper()}" for name in settings.model_fields}
@@ -106,8 +113,10 @@ def test_secrets_that_are_named_are_made(objects: list[dict[str, Any]]) -> None:
         script = runpy.run_path(str(ROOT / "scripts" / "cluster_secrets.py"))
         made = {
             each["metadata"]["name"]: set(each["stringData"])
-            for each in script["cluster_secrets"](["edge-1"])
+            for each in script["cluster_secrets"]()
         }
+    for name in ("broker", *(f"client-{service}" for service in SERVICES)):  # hub makes these
+        made[secret_name(SERVER, name)] = {"ca.crt", "tls.crt", "tls.key"}
     for name, spec in pod_specs(objects):
         for container in spec["containers"]:
             for variable in container.get("env", ()):
@@ -144,7 +153,7 @@ def test_bindings_name_roles_and_accounts_that_exist(objects: list[dict[str, Any
         (obj["kind"], obj["metadata"].get("namespace"), obj["metadata"]["name"]) for obj in objects
     }
     bindings = [obj for obj in objects if obj["kind"] in {"RoleBinding", "ClusterRoleBinding"}]
-    assert len(bindings) == 3
+    assert len(bindings) == 4
     for obj in bindings:
         ref = obj["roleRef"]
         assert (ref["kind"], obj["metadata"].get("namespace"), ref["name"]) in named
@@ -190,9 +199,11 @@ def test_definitions_of_dev_are_those_that_the_code_makes() -> None:
     found = json.loads((K8S / "overlays" / "dev" / "definitions.json").read_text())
     made = cloud_definitions(
         admin=User(name="fedge", password="fedge-dev"),
-        nodes={NodeName("edge-1"): User(name="edge-1", password="edge-1-dev")},
+        nodes={},
+        admin_tags="administrator",
+        services=[user_of_service(name) for name in SERVICES],
     )
-    for each in (*found["users"], *made["users"]):
+    for each in (found["users"][0], made["users"][0]):
         del each["password_hash"]  # salted
     assert found == made
 
@@ -234,26 +245,29 @@ def test_image_installs_all_members_that_its_service_needs(dockerfile: Path) -> 
 
 def test_edge_entry_point_writes_what_the_programs_read(tmp_path: Path) -> None:
     entry_point = runpy.run_path(str(ROOT / "edge-image" / "entrypoint.py"))
-    environment = {
-        "FEDGE_EDGE_NODE_NAME": "gw-1.plant.example",
-        "FEDGE_LINK_CLOUD": "cloud.example:5672",
-        "FEDGE_LINK_USER": "gw-1",
-        "FEDGE_LINK_PASSWORD": "link secret",
-        "FEDGE_LINK_MQTT_PASSWORD": "for devices",
-    }
-    edge = entry_point["prepare"](environment, tmp_path, tmp_path / "containerd.sock")
+    environment = {"FEDGE_JOIN_TOKEN": "secret", "FEDGE_LINK_MQTT_PASSWORD": "for devices"}
+    joined = Joined(
+        node=NodeName("gw-1.plant.example"),
+        user="urn:fedge:node:gw-1.plant.example:0",
+        cloud="cloud.example:443",
+        broker="cloud.example:443",
+        renew_after=0,
+        expires=0,
+    )
+    edge = entry_point["prepare"](environment, tmp_path, tmp_path / "containerd.sock", joined)
     command, variables = edge.commands["services"]
     assert set(command[3:]) <= find_services().keys()
     given = {name for name in variables if name.startswith("FEDGE_")}
-    assert given - known_variables() == {"FEDGE_LINK_CLOUD", "FEDGE_LINK_USER"}
+    assert given <= known_variables()
+    assert variables["FEDGE_META_CLOUD_ADDRESS"] == "cloud.example:443"
     definitions_file = tmp_path / "rabbitmq" / "definitions.json"
     assert definitions_file.stat().st_mode & 0o077 == 0
     definitions = json.loads(definitions_file.read_text())
     assert {user["name"] for user in definitions["users"]} == {"fedge", "device"}
     assert str(definitions_file) in (tmp_path / "rabbitmq" / "rabbitmq.conf").read_text()
-    again = entry_point["prepare"](environment, tmp_path, tmp_path / "containerd.sock")
+    again = entry_point["prepare"](environment, tmp_path, tmp_path / "containerd.sock", joined)
     assert again.commands["services"][1] == variables
-    assert "link secret" not in json.dumps([list(map(dict, c[1:])) for c in edge.commands.values()])
+    assert '"secret"' not in json.dumps([list(map(dict, c[1:])) for c in edge.commands.values()])
 
 
 def test_lock_is_split_into_one_pin_per_package() -> None:

@@ -13,7 +13,7 @@ from typing import Final
 import structlog
 
 from fedge_enrolment import certificates as c
-from fedge_enrolment.names import BROKER, HUB
+from fedge_enrolment.names import BROKER, HUB, user_of_service
 from fedge_enrolment.records import (
     AUTHORITY,
     SERVER,
@@ -32,6 +32,8 @@ RENEW_AFTER: Final = 2 / 3
 CLOUD: Final = "cloud"
 """Name of the record of the authority."""
 SERVERS: Final = {"hub": HUB, "broker": BROKER}
+SERVICES: Final = ("hub", "controller", "device")
+"""They may log in at the cloud's broker with certificates, too."""
 SIGNS_AFTER: Final = timedelta(minutes=10)
 """A broker reads files again every two minutes, and a cluster tells pods of a Secret within one."""
 _NEXT: Final = "next.crt"
@@ -155,13 +157,40 @@ class Authorities:
             name: one of `SERVERS`.
             addresses: DNS names and addresses it holds for beside its own name.
         """
-        authority = await self.current()
         names = [SERVERS[name], *dict.fromkeys(addresses)]
+        return await self._credential(
+            name,
+            names,
+            lambda signing: c.issue_server(signing, names, self._now(), lifetime=SERVER_LIFETIME),
+        )
+
+    async def service(self, name: str) -> ServerCredential:
+        """Return the credential by which a service logs in at the cloud's broker.
+
+        Args:
+            name: one of `SERVICES`.
+        """
+        user = user_of_service(name)
+
+        def issue(signing: c.KeyPair) -> c.KeyPair:
+            key = c.new_key()
+            certificate = c.issue_client(
+                signing, c.public_of(key), name=name, user=user, now=self._now(),
+                lifetime=SERVER_LIFETIME,
+            )  # fmt: skip
+            return c.KeyPair(certificate=certificate, key=key)
+
+        return await self._credential(f"client-{name}", [user], issue)
+
+    async def _credential(
+        self, name: str, names: Sequence[str], issue: Callable[[c.KeyPair], c.KeyPair]
+    ) -> ServerCredential:
+        authority = await self.current()
         while True:
             record = await self._records.get(SERVER, name)
             if record is not None and self._is_good(record, authority, names):
                 return _credential(record)
-            made = c.issue_server(authority.signing, names, self._now(), lifetime=SERVER_LIFETIME)
+            made = issue(authority.signing)
             data = {
                 _CERTIFICATE: (made.certificate + authority.cross).decode(),
                 _KEY: made.key.decode(),
@@ -175,7 +204,7 @@ class Authorities:
                     record = await self._records.replace(record, data)
             except (ExistsError, ChangedError):
                 continue  # another hub was faster: take its
-            log.info("server_certificate_made", server=name, names=names)
+            log.info("certificate_made", of=name, names=names)
             return _credential(record)
 
     def _read(self, record: Record) -> Authority:

@@ -43,6 +43,11 @@ def user_of(node: NodeName, identity: str) -> str:
     return f"{_USER_PREFIX}{name}:{identity}"
 
 
+def user_of_service(service: str) -> str:
+    """Return the broker's user of a service of the cloud that logs in with a certificate."""
+    return f"urn:fedge:service:{service}"
+
+
 def is_user_of_a_node(user: str) -> bool:
     """Whether a broker's user is one that hub made for a node."""
     return user.startswith(_USER_PREFIX)

@@ -11,7 +11,7 @@ import hashlib
 import os
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,7 +68,11 @@ class Certificate:
 
 
 def cloud_definitions(
-    *, admin: User, nodes: Mapping[NodeName, User], admin_tags: str = ""
+    *,
+    admin: User,
+    nodes: Mapping[NodeName, User],
+    admin_tags: str = "",
+    services: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return the definitions of the cloud's broker.
 
@@ -76,9 +80,10 @@ def cloud_definitions(
         admin: the user of hub, controller and device.
         nodes: the link user of each node that is known in advance.
         admin_tags: ``administrator`` where hub makes the nodes' users by the management API.
+        services: users that log in with certificates only and may do the same.
     """
-    users = [_user(admin) | {"tags": admin_tags}]
-    permissions = [_permission(admin.name, ".*", ".*", ".*")]
+    users = [_user(admin) | {"tags": admin_tags}, *map(_user_without_password, services)]
+    permissions = [_permission(user, ".*", ".*", ".*") for user in (admin.name, *services)]
     topic_permissions: list[dict[str, str]] = []
     for node, user in nodes.items():
         users.append(_user(user))
@@ -120,15 +125,12 @@ def node_definitions(users: Mapping[str, NodeName]) -> dict[str, list[dict[str, 
     """
     return {
         "users": [
-            {
-                "name": user,
-                "password_hash": "",
-                "hashing_algorithm": "rabbit_password_hashing_sha256",
-                "tags": "",
+            _user_without_password(user)
+            | {
                 "limits": {
                     "max-connections": LINK_MAX_CONNECTIONS,
                     "max-channels": LINK_MAX_CHANNELS,
-                },
+                }
             }
             for user in users
         ],
@@ -310,6 +312,16 @@ def _user(user: User) -> dict[str, Any]:
     return {
         "name": user.name,
         "password_hash": base64.b64encode(salt + digest).decode(),
+        "hashing_algorithm": "rabbit_password_hashing_sha256",
+        "tags": "",
+        "limits": {},
+    }
+
+
+def _user_without_password(name: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "password_hash": "",
         "hashing_algorithm": "rabbit_password_hashing_sha256",
         "tags": "",
         "limits": {},

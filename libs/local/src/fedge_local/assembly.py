@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network
 from pathlib import Path
 
+from fedge_enrolment.authority import SERVICES
+from fedge_enrolment.names import user_of_service
 from fedge_fabric.definitions import User, cloud_definitions
 from fedge_local import network
 from fedge_local.edge import Edge
@@ -97,7 +99,12 @@ def assemble(folder: Path, state: StackState) -> Parts:
             name="rabbitmq",
             folder=cloud / "rabbitmq",
             place=machine,
-            definitions=cloud_definitions(admin=admin, nodes={}, admin_tags="administrator"),
+            definitions=cloud_definitions(
+                admin=admin,
+                nodes={},
+                admin_tags="administrator",
+                services=[user_of_service(name) for name in SERVICES],
+            ),
             listen=[("127.0.0.1", amqp)],
             dist_port=state.ports["amqp-dist"],
             plugins=TLS_PLUGINS,

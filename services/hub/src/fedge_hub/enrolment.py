@@ -15,7 +15,7 @@ import structlog
 import uvicorn
 from starlette.requests import Request
 
-from fedge_enrolment.authority import Authorities, ServerCredential
+from fedge_enrolment.authority import SERVICES, Authorities, ServerCredential
 from fedge_enrolment.names import BROKER, HUB
 from fedge_enrolment.records import (
     AUTHORITY,
@@ -69,6 +69,8 @@ class Enrolment:
         )
         self._rights = Rights(ManagementApi(session, _without_account(settings)), self._users)
         self._changed = asyncio.Event()
+        self.begun = asyncio.Event()
+        """Set when authority and certificates are there."""
 
     async def run(self, *, serve: Serve) -> None:
         """Let gateways in until cancelled.
@@ -79,6 +81,7 @@ class Enrolment:
         with tempfile.TemporaryDirectory(prefix="fedge-hub-") as folder:
             own = Path(folder)
             await self._begin(own)
+            self.begun.set()
             inside = _listening(_LOOPBACK, 0)
             port = inside.getsockname()[1]
             rooms: dict[str, tuple[str, int]] = {HUB: (_LOOPBACK, port)}
@@ -124,11 +127,12 @@ class Enrolment:
         """Write the servers' certificates; return whether hub's changed."""
         names = self._settings.server_names
         authority = await self._authorities.current()
+        credentials = {"broker": await self._authorities.server("broker", names)}
+        for name in SERVICES:
+            credentials[f"client-{name}"] = await self._authorities.service(name)
         if (folder := self._settings.tls_dir) is not None:
-            broker = await self._authorities.server("broker", names)
-            await asyncio.to_thread(_write, folder, "broker", broker, authority.bundle)
-        else:
-            await self._authorities.server("broker", names)
+            for name, each in credentials.items():
+                await asyncio.to_thread(_write, folder, name, each, authority.bundle)
         hub = await self._authorities.server("hub", names)
         return await asyncio.to_thread(_write, own, "hub", hub, authority.bundle)
 

@@ -81,6 +81,7 @@ async def run(settings: HubSettings, ready: Ready) -> None:
             tasks.create_task(events.run(), name="events")
             if enrolment is not None:
                 tasks.create_task(enrolment.run(serve=_serve), name="enrolment")
+                await enrolment.begun.wait()  # hub's own way to the broker may need a certificate
             async with fabric.running():
                 connected.set()
                 ready()

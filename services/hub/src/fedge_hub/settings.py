@@ -49,8 +49,9 @@ class EnrolmentSettings(ServiceSettings):
 
     tls_dir: Path | None = None
     """Folder into which the broker's certificate is written (``broker.crt``, ``broker.key``,
-    ``ca.crt``), for a broker that reads it there. In a cluster it mounts the Secret
-    ``fedge-server-broker``."""
+    ``ca.crt``), and those by which the services may log in there (``client-hub.crt``, ...), for
+    whoever reads them there. In a cluster they mount the Secrets ``fedge-server-broker``,
+    ``fedge-server-client-controller``, ``fedge-server-client-device``."""
 
     server_names: tuple[str, ...] = ()
     """JSON list: DNS names and addresses that the certificates of hub and broker hold for beside

@@ -30,6 +30,7 @@ from fedge_enrolment.identity import Identity
 from fedge_enrolment.names import ENROLMENT_PORT
 from fedge_enrolment.tokens import JoinToken
 from fedge_local import commands
+from fedge_local.errors import CommandFailedError
 from fedge_local.stack import Stack
 from fedge_objects import NodeName
 from fedge_service import backoff
@@ -50,7 +51,7 @@ async def fedge(stack: Stack, *words: str) -> str:
 async def is_ready(stack: Stack) -> bool:
     try:
         found = json.loads(await fedge(stack, "get", "node", EDGE, "-o", "json"))
-    except commands.CommandFailedError:
+    except CommandFailedError:
         return False
     conditions = found.get("status", {}).get("conditions", [])
     return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)

@@ -1,6 +1,7 @@
 """Each fault bites while it lasts and is healed at its end, on a whole system."""
 
 import asyncio
+import re
 import signal
 import sys
 import time
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from fedge_enrolment.dialling import context_of
+from fedge_enrolment.names import BROKER
 from fedge_local import faults
 from fedge_local.commands import environment, run
 from fedge_local.errors import CommandFailedError, LocalError
@@ -180,7 +183,8 @@ async def is_linked(stack: Stack, name: str) -> bool:
     found = await broker.evaluate(
         "[rabbit_reader:info(P, [user, state]) || P <- rabbit_networking:connections()]"
     )
-    return f'<<"{name}">>}},{{state,running}}' in "".join(found.split())
+    user = rf"urn:fedge:node:{re.escape(name)}:[0-9a-f]+"
+    return bool(re.search(rf'<<"{user}">>}},{{state,running}}', "".join(found.split())))
 
 
 async def is_linked_directly(stack: Stack, edge: EdgeControl) -> bool:
@@ -189,7 +193,7 @@ async def is_linked_directly(stack: Stack, edge: EdgeControl) -> bool:
 
 async def direct_connections(stack: Stack, edge: EdgeControl) -> set[str]:
     """Return the edge's connections that end at the cloud's broker itself, by port."""
-    ours = f"{stack.subnet.cloud_address}:{stack.ports['amqp']}"
+    ours = f"{stack.subnet.cloud_address}:{stack.ports['amqps']}"
     found = await run(
         ["ss", "-tnH", "state", "established", "src", ours, "dst", edge.parts.host.address]
     )
@@ -199,8 +203,12 @@ async def direct_connections(stack: Stack, edge: EdgeControl) -> set[str]:
 async def greeting_seconds(stack: Stack, edge: EdgeControl) -> float:
     """Return how long the cloud's broker takes to answer a client on the edge."""
     dialled = await edge.parts.host.connect(stack.subnet.cloud_address, stack.ports["amqps"])
-    reader, writer = await asyncio.open_connection(sock=dialled)
+    identity = edge.parts.identity
+    context = context_of(identity.authorities, certificate=identity.certificate, key=identity.key)
     began = time.monotonic()
+    reader, writer = await asyncio.open_connection(
+        sock=dialled, ssl=context, server_hostname=BROKER
+    )
     writer.write(b"AMQP\x00\x00\x09\x01")
     async with asyncio.timeout(DEADLINE_SECONDS):
         assert await reader.readexactly(1) == b"\x01"
@@ -317,7 +325,16 @@ def plain_stack(folder: Path) -> Stack:
     StackState(
         password="p",
         network="198.19.253.0/24",
-        ports={"amqp": 1, "amqp-dist": 2, "redis": 3, "apiserver": 4, "hub": 5},
+        ports={
+            "amqp": 1,
+            "amqp-dist": 2,
+            "redis": 3,
+            "apiserver": 4,
+            "hub": 5,
+            "amqps": 6,
+            "management": 7,
+            "enrolment": 8,
+        },
         edges={EDGE: EdgeState(index=0, password="p")},
     ).save(folder / "stack.json")
     return Stack(folder, edges=())

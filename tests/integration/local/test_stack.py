@@ -66,7 +66,7 @@ async def test_taken_port_stops_the_start_before_anything_runs(tmp_path: Path) -
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
-        names = ("amqp", "amqp-dist", "redis", "hub")
+        names = ("amqp", "amqp-dist", "amqps", "management", "redis", "hub", "enrolment")
         chosen = ports.choose(names, seed=1) | {"apiserver": other.getsockname()[1]}
         StackState(
             password="p",

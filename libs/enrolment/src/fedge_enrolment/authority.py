@@ -36,6 +36,7 @@ SERVICES: Final = ("hub", "controller", "device")
 """They may log in at the cloud's broker with certificates, too."""
 SIGNS_AFTER: Final = timedelta(minutes=10)
 """A broker reads files again every two minutes, and a cluster tells pods of a Secret within one."""
+_KNOWN_FOR: Final = timedelta(seconds=1)
 _NEXT: Final = "next.crt"
 _NEXT_KEY: Final = "next.key"
 _NEXT_FROM: Final = "next.from"
@@ -80,13 +81,19 @@ class Authorities:
     def __init__(self, records: Records, now: Callable[[], datetime]) -> None:
         self._records = records
         self._now = now
+        self._known: tuple[datetime, Authority] | None = None
 
     async def current(self) -> Authority:
-        """Return the authority, making it if there is none.
+        """Return the authority as it was a moment ago at the earliest, making it if there is none.
 
         Raises:
             RecordsAwayError: the records cannot be reached.
         """
+        if self._known is None or abs(self._now() - self._known[0]) > _KNOWN_FOR:
+            self._known = self._now(), await self._found()
+        return self._known[1]
+
+    async def _found(self) -> Authority:
         record = await self._records.get(AUTHORITY, CLOUD)
         if record is not None and self._is_due(record):
             return await self._promote(record)
@@ -130,6 +137,7 @@ class Authorities:
             _NEXT_FROM: (now + after).isoformat(),
         }
         await self._records.replace(record, data)
+        self._known = None
         return new.certificate
 
     def _is_due(self, record: Record) -> bool:
@@ -146,7 +154,7 @@ class Authorities:
         try:
             record = await self._records.replace(record, changed)
         except ChangedError:
-            return await self.current()  # another hub was faster
+            return await self._found()  # another hub was faster
         log.info("authority_signs", fingerprint=c.fingerprint(new.certificate).hex())
         return self._read(record)
 

@@ -19,6 +19,12 @@ from fedge_fabric.errors import UnavailableError
 COMMAND_SECONDS: Final = 30.0
 MAX_BYTES: Final = 120_000
 """Of an expression: Linux takes 128 KiB as one argument of a command."""
+_WHEN_STARTED: Final = (
+    "case lists:keymember(rabbit, 1, application:which_applications()) of"
+    " true -> begin %s end; false -> exit(broker_is_starting) end"
+)
+"""A broker that is asked while it starts may wait for itself for ever (seen with 3.10: its registry
+of feature flags is made by whoever asks first)."""
 _TEXT: Final = re.compile(r'"([A-Za-z0-9+/=]*)"')
 
 
@@ -63,7 +69,7 @@ async def evaluate(command: Sequence[str], expression: str) -> str:
         async with asyncio.timeout(COMMAND_SECONDS):
             process = await asyncio.create_subprocess_exec(
                 *command,
-                expression,
+                _WHEN_STARTED % expression,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.STDOUT,

@@ -170,10 +170,10 @@ class Edge:
         if self.clock is not None:
             self.clock.prepare()
         await self.containerd.start()
-        if not self.identity.has_joined:
-            # the broker's links need what joining brings
-            await self.join()
         await self.rabbitmq.start()
+        if not self.identity.has_joined:
+            # meanwhile: the links dial when the broker is there, and again until they may
+            await self.join()
         await self.containerd.ready()
         await self.services.start()
 

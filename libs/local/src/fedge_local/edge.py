@@ -171,7 +171,8 @@ class Edge:
             self.clock.prepare()
         await self.containerd.start()
         await self.rabbitmq.start()
-        if not self.identity.has_joined:
+        # it may lie on a disk that only the host sees
+        if not Identity(self.host.seen_from_outside(self.identity.folder)).has_joined:
             # meanwhile: the links dial when the broker is there, and again until they may
             await self.join()
         await self.containerd.ready()

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from fedge_enrolment.dialling import context_of
+from fedge_enrolment.identity import Identity
 from fedge_enrolment.names import BROKER
 from fedge_local import faults
 from fedge_local.commands import environment, run
@@ -203,7 +204,7 @@ async def direct_connections(stack: Stack, edge: EdgeControl) -> set[str]:
 async def greeting_seconds(stack: Stack, edge: EdgeControl) -> float:
     """Return how long the cloud's broker takes to answer a client on the edge."""
     dialled = await edge.parts.host.connect(stack.subnet.cloud_address, stack.ports["amqps"])
-    identity = edge.parts.identity
+    identity = Identity(edge.parts.host.seen_from_outside(edge.parts.identity.folder))
     context = context_of(identity.authorities, certificate=identity.certificate, key=identity.key)
     began = time.monotonic()
     reader, writer = await asyncio.open_connection(

@@ -6,10 +6,18 @@ from typing import Any
 
 import pytest
 
+from fedge_device.credentials import ACCOUNT
 from fedge_device.kinds.resources import DEVICE_MODELS, DEVICE_STATUSES, DEVICES
 from fedge_device.summaries import Summaries
-from fedge_devices import read_stamps
+from fedge_devices import (
+    DEVICE_CREDENTIALS,
+    SECRET_ANNOTATION,
+    SECRET_KEY,
+    SECRET_TYPE,
+    read_stamps,
+)
 from fedge_fabric import kinds
+from fedge_kube import SECRETS
 from tests.fixtures.servers import Broker
 from tests.integration.device.world import (
     DEADLINE_SECONDS,
@@ -51,6 +59,29 @@ async def test_devices_go_down_once_their_kinds_are_served_and_statuses_come_up(
         await world.report("another-uid", "0")
         await world.kube.delete(DEVICES, "default", KEY.name)
         await world.told(kinds.OBJECT_GONE, str(KEY))
+
+
+async def test_a_device_is_given_the_account_that_its_secret_says(
+    world: World, rabbitmq: Broker, tmp_path: Path
+) -> None:
+    await world.install_kinds()
+    await world.create_example()
+    account = f"{DEVICE_CREDENTIALS}/default/{KEY.name}"
+    async with device(rabbitmq, tmp_path):
+        patch = {"metadata": {"annotations": {SECRET_ANNOTATION: "thermometer-login"}}}
+        await world.kube.patch(DEVICES, "default", KEY.name, patch)
+        missing = await world.device(
+            lambda status: any(each["type"] == ACCOUNT for each in status["conditions"])
+        )
+        assert condition(missing, ACCOUNT)["reason"] == "SecretNotFound"
+        metadata = {"name": "thermometer-login", "namespace": "default"}
+        secret = {"metadata": metadata, "type": SECRET_TYPE, "stringData": {SECRET_KEY: "sesame"}}
+        await world.kube.create(SECRETS, {"apiVersion": "v1", "kind": "Secret"} | secret)
+        put = await world.told(kinds.OBJECT_PUT, account)
+        assert put.data["spec"]["user"] == f"default/{KEY.name}"
+        await world.device(lambda status: condition(status, ACCOUNT)["status"] == "True")
+        await world.kube.delete(SECRETS, "default", "thermometer-login")
+        await world.told(kinds.OBJECT_GONE, account)
 
 
 async def test_a_status_is_made_again_after_somebody_deleted_it(

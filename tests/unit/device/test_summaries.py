@@ -65,11 +65,11 @@ class Kube:
         self.writes.append((asyncio.get_running_loop().time(), resource.plural, stored))
         return stored
 
-    async def list(self, resource: Resource) -> Listing:
+    async def list(self, resource: Resource, **_: str) -> Listing:
         found = [copy.deepcopy(obj) for (p, _), obj in self.objects.items() if p == resource.plural]
         return Listing(items=found, revision=self._revision)
 
-    async def watch(self, _: Resource, revision: int) -> AsyncIterator[tuple[str, Any]]:
+    async def watch(self, _: Resource, revision: int, **__: str) -> AsyncIterator[tuple[str, Any]]:
         seen = 0
         while True:
             for event in self._events[seen:]:

@@ -4,10 +4,11 @@ What controller and device have in common. Each brings its kinds of objects as p
 """
 
 from fedge_dispatch.budget import Budget
-from fedge_dispatch.placement import Complete, Decision, Placement
+from fedge_dispatch.placement import Complete, Decision, Made, Placement
 from fedge_dispatch.reports import Reports, answered
 from fedge_dispatch.resources import (
     Companion,
+    Maker,
     Report,
     ResourcePlugin,
     given_to_nodes,
@@ -20,6 +21,8 @@ __all__ = [
     "Companion",
     "Complete",
     "Decision",
+    "Made",
+    "Maker",
     "Placement",
     "Report",
     "Reports",

@@ -6,7 +6,7 @@ this one, comes to the same version or a later one.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from fedge_objects import Change, JsonObject, NodeName, ObjectKey, Version
@@ -57,11 +57,42 @@ class _Need:
     because: set[ObjectKey] = field(default_factory=set)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """An object that is made of two of the API's.
+
+    Attributes:
+        key: its own; no two of them make the same.
+        node: whose it is; None: nobody's.
+        object: it; None: there is none, or no longer.
+        version: revisions of the object that names the node, and of the other.
+    """
+
+    key: ObjectKey
+    node: NodeName | None
+    object: JsonObject | None
+    version: Version
+
+
 class Placement:
     """The cluster's objects, and where they belong."""
 
-    def __init__(self, leading: Iterable[str], following: Iterable[str]) -> None:
-        """Take the resources whose objects name a node, and those that follow them."""
+    def __init__(
+        self,
+        leading: Iterable[str],
+        following: Iterable[str],
+        made: Mapping[str, tuple[str, str]] | None = None,
+    ) -> None:
+        """Take the resources.
+
+        Args:
+            leading: whose objects name a node.
+            following: whose objects follow those.
+            made: resources that the API does not have, each with the leading one and the other one
+                of which its objects are made.
+        """
+        self._sources = dict(made or {})
+        self._made: dict[ObjectKey, Made] = {}
         self._leading = frozenset(leading)
         self._following = frozenset(following)
         self._objects: dict[ObjectKey, _Known] = {}
@@ -80,7 +111,8 @@ class Placement:
 
     def is_listed_but_for(self, resources: Iterable[str]) -> bool:
         """Whether every resource has been listed, those of ``resources`` aside."""
-        return self._listed >= (self._leading | self._following).difference(resources)
+        others = {other for _, other in self._sources.values()}
+        return self._listed >= (self._leading | self._following | others).difference(resources)
 
     def put(
         self,
@@ -129,6 +161,29 @@ class Placement:
             decisions.append(self._decide(node, key, Version(revision, revision), obj))
             decisions += self._need_no_more(node, key, before - needs, decided)
         return decisions
+
+    def put_made(self, made: Made) -> list[Decision]:
+        """Take an object that was made, or is no longer, and return what follows.
+
+        Made anew of later revisions, with the same content, nothing follows.
+        """
+        before = self._made.get(made.key)
+        if made.node is None or made.object is None:
+            if before is None or before.node is None:
+                return []
+            del self._made[made.key]
+            return [self._decide(before.node, made.key, max(made.version, before.version), None)]
+        self._made[made.key] = made
+        told = self._decide(made.node, made.key, made.version, made.object)
+        if before is None or before.node is None:
+            return [told]
+        if before.node != made.node:
+            return [self._decide(before.node, made.key, made.version, None), told]
+        return [] if before.object == made.object else [told]
+
+    def see(self, resource: str, revision: int) -> None:
+        """Take that all of a resource of which objects are made is known until ``revision``."""
+        self._see(resource, revision)
 
     def remove(self, key: ObjectKey, revision: int) -> list[Decision]:
         """Take that an object is gone since ``revision``, and return what follows."""
@@ -182,6 +237,18 @@ class Placement:
                 seen = self._seen[resource]
                 decided = led_until if resource in self._following else seen
                 yield Complete(node, resource, frozenset(present), Version(decided, seen))
+        yield from self._everything_made(node)
+
+    def _everything_made(self, node: NodeName) -> Iterator[Decision | Complete]:
+        keys: dict[str, set[ObjectKey]] = {name: set() for name in self._sources}
+        for key, made in self._made.items():
+            if made.node == node:
+                keys[key.resource].add(key)
+                yield self._decide(node, key, made.version, made.object)
+        if self.is_complete:
+            for resource, (leading, other) in self._sources.items():
+                version = Version(self._seen[leading], self._seen[other])
+                yield Complete(node, resource, frozenset(keys[resource]), version)
 
     def _see(self, resource: str, revision: int) -> None:
         self._seen[resource] = max(self._seen[resource], revision)

@@ -6,11 +6,12 @@ lead. Others follow: a node needs them because of what leads there (a pod's conf
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Any, Protocol
 
+from fedge_dispatch.placement import Made
 from fedge_kube import KubeClient, Resource
 from fedge_objects import JsonObject, NodeName, ObjectKey
 
@@ -61,6 +62,29 @@ class ResourcePlugin(Protocol):
         Raises:
             fedge_kube.UnreachableError: the API does not answer; the report comes again.
             fedge_kube.RefusedError: the API never takes it.
+        """
+        ...
+
+
+class Maker(Protocol):
+    """Makes objects of fedge's own for nodes, each of a leading object and of another one."""
+
+    resource: str
+    """Of what it makes."""
+    leading: str
+    """Name of the leading resource."""
+    source: Resource
+    """Where the others are; they go to no node as they are."""
+    field_selector: str
+    """Which of them."""
+
+    def saw(self, key: ObjectKey, obj: JsonObject | None, revision: int) -> Iterable[Made]:
+        """Take an object of either resource; return what is made of it by now.
+
+        Args:
+            key: of the object.
+            obj: as it is since ``revision``; None: it is gone.
+            revision: of the object, or of its removal.
         """
         ...
 

@@ -9,7 +9,7 @@ from fedge_dispatch.budget import Budget
 from fedge_dispatch.handlers import Handlers
 from fedge_dispatch.placement import Placement
 from fedge_dispatch.reports import Reports
-from fedge_dispatch.resources import Companion, ResourcePlugin, load_resources
+from fedge_dispatch.resources import Companion, Maker, ResourcePlugin, load_resources
 from fedge_dispatch.telling import Telling
 from fedge_dispatch.watching import Watching
 from fedge_fabric import topology
@@ -28,6 +28,7 @@ async def serve(
     ready: Ready,
     plugins: Mapping[str, ResourcePlugin] | None = None,
     companions: Sequence[Companion] = (),
+    makers: Sequence[Maker] = (),
     more: Sequence[Subscribe] = (),
     budget: Budget | None = None,
     write_every_seconds: float = 0.0,
@@ -42,6 +43,7 @@ async def serve(
         ready: called once everything that the API serves was listed and the broker is connected.
         plugins: its kinds; without them those installed as ``fedge.<service>.resources``.
         companions: what it does besides, knowing its objects.
+        makers: what it makes of its objects and of others, for the nodes.
         more: what else the service takes from the broker.
         budget: how often the API is written to by all reports together.
         write_every_seconds: least time between two writes of one object's status (see ``Reports``).
@@ -51,11 +53,12 @@ async def serve(
         plugins = load_resources(service)
     leading = {name for name, plugin in plugins.items() if plugin.leads}
     fabric = Fabric(amqp_url, service=service, exchanges=topology.CLOUD_EXCHANGES)
-    placement = Placement(leading, plugins.keys() - leading)
+    made = {each.resource: (each.leading, each.source.name) for each in makers}
+    placement = Placement(leading, plugins.keys() - leading, made)
     telling = Telling(fabric, service=service)
     async with KubeClient.connected(kubeconfig) as kube:
         reports = Reports(kube, plugins, write_every_seconds=write_every_seconds, budget=budget)
-        watching = Watching(kube, placement, telling, reports, companions)
+        watching = Watching(kube, placement, telling, reports, companions, makers)
         handlers = Handlers(placement=placement, telling=telling, reports=reports)
         handlers.subscribe(
             fabric,
@@ -75,5 +78,8 @@ async def serve(
                 await companion.prepared.wait()
             for name, plugin in plugins.items():
                 tasks.create_task(watching.follow(plugin), name=f"watch {name}")
+            for maker in makers:
+                following = watching.follow_source(maker)
+                tasks.create_task(following, name=f"watch {maker.source.name}")
             await watching.complete.wait()
             ready()

@@ -7,7 +7,7 @@ import structlog
 
 from fedge_dispatch.placement import Placement
 from fedge_dispatch.reports import Reports
-from fedge_dispatch.resources import Companion, ResourcePlugin, key_of, revision_of
+from fedge_dispatch.resources import Companion, Maker, ResourcePlugin, key_of, revision_of
 from fedge_dispatch.telling import Telling
 from fedge_kube import Changed, KubeClient, Listed, NotServed, Removed, observe
 from fedge_objects import JsonObject, ObjectKey
@@ -25,12 +25,15 @@ class Watching:
         telling: Telling,
         reports: Reports,
         companions: Sequence[Companion] = (),
+        makers: Sequence[Maker] = (),
     ) -> None:
         self._kube = kube
         self._placement = placement
         self._telling = telling
         self._reports = reports
         self._companions = companions
+        self._makers = makers
+        self._sources: dict[str, set[ObjectKey]] = {each.source.name: set() for each in makers}
         self._not_served: set[str] = set()
         self.complete = asyncio.Event()
         """Set once all that the API serves was listed. A resource that it does not serve yet keeps
@@ -50,6 +53,38 @@ class Watching:
                 case Removed(obj):
                     self._remove(key_of(plugin.resource, obj), revision_of(obj))
 
+    async def follow_source(self, maker: Maker) -> None:
+        """Follow what a maker makes objects of, until cancelled."""
+        source, known = maker.source, self._sources[maker.source.name]
+        async for observation in observe(self._kube, source, field_selector=maker.field_selector):
+            match observation:
+                case Listed(items, revision):
+                    listed = {key_of(source, obj): obj for obj in items}
+                    for key in known - listed.keys():
+                        self._make(key, None, revision)
+                    for key, obj in listed.items():
+                        self._make(key, obj, revision_of(obj))
+                    known.clear()
+                    known.update(listed)
+                    self._is_listed(source.name, revision, len(items))
+                case Changed(obj):
+                    known.add(key_of(source, obj))
+                    self._make(key_of(source, obj), obj, revision_of(obj))
+                    self._placement.see(source.name, revision_of(obj))
+                case NotServed():
+                    self._not_served.add(source.name)
+                    self._look_if_complete()
+                case Removed(obj):
+                    known.discard(key_of(source, obj))
+                    self._make(key_of(source, obj), None, revision_of(obj))
+                    self._placement.see(source.name, revision_of(obj))
+
+    def _make(self, key: ObjectKey, obj: JsonObject | None, revision: int) -> None:
+        for maker in self._makers:
+            if key.resource in {maker.leading, maker.source.name}:
+                for made in maker.saw(key, obj, revision):
+                    self._telling.tell(self._placement.put_made(made))
+
     def _on_list(self, plugin: ResourcePlugin, items: list[JsonObject], revision: int) -> None:
         resource = plugin.resource
         listed = [key_of(resource, obj) for obj in items]
@@ -57,9 +92,12 @@ class Watching:
             self._remove(key, revision)
         for obj in items:
             self._put(plugin, obj, decided=revision)
-        self._placement.mark_listed(resource.name, revision)
-        self._not_served.discard(resource.name)
-        log.info("listed", resource=resource.name, objects=len(items), revision=revision)
+        self._is_listed(resource.name, revision, len(items))
+
+    def _is_listed(self, resource: str, revision: int, objects: int) -> None:
+        self._placement.mark_listed(resource, revision)
+        self._not_served.discard(resource)
+        log.info("listed", resource=resource, objects=objects, revision=revision)
         if self._placement.is_complete:
             for node in sorted(self._placement.nodes()):
                 self._telling.tell(self._placement.everything(node))
@@ -83,9 +121,11 @@ class Watching:
                 decided=decided,
             )
         )
+        self._make(key, obj, revision_of(obj))
 
     def _remove(self, key: ObjectKey, revision: int) -> None:
         for companion in self._companions:
             companion.saw(key, None)
         self._reports.forget(key)
         self._telling.tell(self._placement.remove(key, revision))
+        self._make(key, None, revision)

@@ -217,6 +217,7 @@ class KubeClient:
         revision: int,
         *,
         namespace: str = "",
+        field_selector: str = "",
         label_selector: str = "",
     ) -> AsyncIterator[tuple[str, JsonObject]]:
         """Yield ``(type, object)`` for what happened after ``revision``, until the server ends it.
@@ -232,6 +233,7 @@ class KubeClient:
             "resourceVersion": str(revision),
             "allowWatchBookmarks": "true",
             "timeoutSeconds": str(WATCH_SECONDS),
+            **({"fieldSelector": field_selector} if field_selector else {}),
             **({"labelSelector": label_selector} if label_selector else {}),
         }
         path = resource.path(namespace)

@@ -50,12 +50,20 @@ class NotServed:
 Observation = Listed | Changed | Removed | NotServed
 
 
-async def observe(client: KubeClient, resource: Resource) -> AsyncIterator[Observation]:
-    """Yield the list of ``resource``, then its changes, and a new list whenever one is needed."""
+async def observe(
+    client: KubeClient, resource: Resource, *, field_selector: str = ""
+) -> AsyncIterator[Observation]:
+    """Yield the list of ``resource``, then its changes, and a new list whenever one is needed.
+
+    Args:
+        client: of the API.
+        resource: what to look at.
+        field_selector: which of its objects; by a field that never changes in one.
+    """
     while True:
         async for waited in backoff(most_seconds=10):
             try:
-                listing = await client.list(resource)
+                listing = await client.list(resource, field_selector=field_selector)
             except NotFoundError as exc:
                 if not waited:
                     log.warning("resource_not_served", resource=resource.name, reason=str(exc))
@@ -64,13 +72,13 @@ async def observe(client: KubeClient, resource: Resource) -> AsyncIterator[Obser
                 log.warning("list_failed", resource=resource.name, reason=str(exc))
             else:
                 yield Listed(listing.items, listing.revision)
-                async for change in _changes(client, resource, listing.revision):
+                async for change in _changes(client, resource, listing.revision, field_selector):
                     yield change
                 break
 
 
 async def _changes(
-    client: KubeClient, resource: Resource, revision: int
+    client: KubeClient, resource: Resource, revision: int, field_selector: str
 ) -> AsyncIterator[Observation]:
     """Yield changes after ``revision``, over as many watches as it takes.
 
@@ -80,7 +88,9 @@ async def _changes(
         async for waited in backoff(first_seconds=0.2, most_seconds=5):
             heard = False
             try:
-                async for kind, obj in client.watch(resource, revision):
+                async for kind, obj in client.watch(
+                    resource, revision, field_selector=field_selector
+                ):
                     heard = True
                     revision = int(obj["metadata"]["resourceVersion"])
                     if kind == "DELETED":

@@ -1,7 +1,9 @@
 """Device, put together."""
 
+from fedge_device.credentials import Credentials
 from fedge_device.kinds.devices import Devices
 from fedge_device.kinds.resources import DEVICES
+from fedge_device.known import Known
 from fedge_device.settings import DeviceSettings
 from fedge_device.summaries import Summaries
 from fedge_dispatch import Budget, load_resources, serve
@@ -15,6 +17,8 @@ async def run(settings: DeviceSettings, ready: Ready) -> None:
     """Serve until cancelled."""
     plugins, budget = load_resources("device"), Budget(settings.writes_per_second)
     devices = plugins.get(DEVICES.name)
+    known = devices.known if isinstance(devices, Devices) else Known()
+    credentials = Credentials(known.mark)
     every = settings.summary_every_seconds
     await serve(
         "device",
@@ -22,9 +26,10 @@ async def run(settings: DeviceSettings, ready: Ready) -> None:
         kubeconfig=settings.kubeconfig,
         ready=ready,
         plugins=plugins,
-        companions=[Summaries(devices, budget, every_seconds=every)]
+        companions=[Summaries(devices, budget, every_seconds=every, account=credentials.finding)]
         if isinstance(devices, Devices)
         else [],
+        makers=[credentials],
         budget=budget,
         write_every_seconds=settings.write_every_seconds,
         reports_at_once=REPORTS_AT_ONCE,

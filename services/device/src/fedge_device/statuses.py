@@ -14,7 +14,12 @@ UNKNOWN: Final = "unknown"
 
 
 def status_of(
-    device: KnownDevice, model: Model | None, words: Words | None, stamps: JsonObject, now: str
+    device: KnownDevice,
+    model: Model | None,
+    words: Words | None,
+    stamps: JsonObject,
+    now: str,
+    account: Finding | None = None,
 ) -> JsonObject:
     """Return the status that a Device should have.
 
@@ -24,6 +29,7 @@ def status_of(
         words: what its node says; None if nothing.
         stamps: of its wishes, as they are kept.
         now: the time.
+        account: whether it has the account that it names; None if it names none.
     """
     is_valid = valid(device.declared, device.model.name if device.model else "", model)
     is_synced = synced(device.declared, device.node, words, is_valid=bool(is_valid.holds))
@@ -39,7 +45,7 @@ def status_of(
         ),
         "reported": _line(_reported(device, words) if words else {}),
         "sync": str(sync_of(*findings)),
-        "conditions": _conditions(findings, device, now),
+        "conditions": _conditions([*findings, *([account] if account else [])], device, now),
         "desiredStamps": stamps,
     }
     if words is not None and words.last_online:

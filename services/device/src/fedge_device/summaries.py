@@ -12,6 +12,7 @@ from typing import Any
 
 import structlog
 
+from fedge_device.findings import Finding
 from fedge_device.kinds.devices import Devices
 from fedge_device.kinds.resources import DEVICE_MODELS, DEVICE_STATUSES, DEVICES
 from fedge_device.known import KnownStatus, device_key
@@ -50,6 +51,7 @@ class Summaries:
         budget: Budget,
         *,
         every_seconds: float,
+        account: Callable[[ObjectKey], Finding | None] = lambda _: None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.prepared = asyncio.Event()
@@ -57,6 +59,7 @@ class Summaries:
         self._known = devices.known
         self._budget = budget
         self._every_seconds = every_seconds
+        self._account = account
         self._now = now
         self._due: dict[ObjectKey, float] = {}
         self._last: dict[ObjectKey, float] = {}
@@ -173,6 +176,7 @@ class Summaries:
             self._known.words_of(key),
             self._devices.wishes.kept(device.uid),
             self._now().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            self._account(key),
         )
         # the API may keep a status in its own way: then what it made of the same is as good
         if wanted == device.status or (wanted, device.status) == self._written.get(key):

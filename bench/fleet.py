@@ -34,6 +34,7 @@ from fedge_meta.relay import relay
 from fedge_meta.settings import MetaSettings
 from fedge_meta.sockets import Connection, Sockets
 from fedge_objects import Change, NodeName, ObjectKey, Version
+from fedge_sealing import NodeSeal
 from fedge_store import ObjectStore
 
 ADMIN = User(name="fedge", password="fedge")  # noqa: S106 - for this run
@@ -202,8 +203,8 @@ class _CountingFabric(Fabric):
 class _Keeping(Keeping):
     """Says when it has kept something."""
 
-    def __init__(self, *, node: NodeName, store: ObjectStore) -> None:
-        super().__init__(node=node, store=store)
+    def __init__(self, *, node: NodeName, store: ObjectStore, seal: NodeSeal) -> None:
+        super().__init__(node=node, store=store, seal=seal)
         self.kept = asyncio.Event()
 
     @override
@@ -262,7 +263,9 @@ class Edge:
             ready: called when it serves.
         """
         async with ObjectStore.opened(self._path) as store:
-            keeping = _Keeping(node=self.node, store=store)
+            key = self._path.with_suffix(".key")
+            seal = NodeSeal(key, joined=self._path.with_suffix(".joined"))
+            keeping = _Keeping(node=self.node, store=store, seal=seal)
             digests = Digests(
                 keeping=keeping, fabric=self._meta, every=timedelta(seconds=DIGEST_SECONDS)
             )

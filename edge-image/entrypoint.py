@@ -248,7 +248,7 @@ def main() -> int:
     socket = Path("/run/containerd/containerd.sock")
     os.umask(0o077)
     data = Path("/var/lib/fedge")
-    joined = join(os.environ, Identity(data / IDENTITY_FOLDER))
+    joined = join(os.environ, Identity.of(data / IDENTITY_FOLDER, os.environ))
     edge = prepare(os.environ, data, socket, joined)
     socket.unlink(missing_ok=True)
     running = {

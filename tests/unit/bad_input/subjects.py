@@ -36,6 +36,7 @@ from fedge_meta.handlers import Handlers as MetaHandlers
 from fedge_meta.keeping import Keeping
 from fedge_meta.relay import relay
 from fedge_objects import Change, JsonObject, NodeName, ObjectKey, Version
+from fedge_sealing import NodeSeal
 from fedge_service import EdgeSettings
 from fedge_store import ObjectStore
 from fedge_twin.accounts import Accounts
@@ -287,9 +288,9 @@ async def _all(pieces: AsyncIterator[Mapping[str, Any]]) -> list[Mapping[str, An
 class Meta:
     """Meta over a store on disk; what it tells goes out as it does in life."""
 
-    def __init__(self, store: ObjectStore) -> None:
+    def __init__(self, store: ObjectStore, seal: NodeSeal) -> None:
         self.line, self.store = Line(), store
-        self.keeping = Keeping(node=NODE, store=store)
+        self.keeping = Keeping(node=NODE, store=store, seal=seal)
         digests = Digests(keeping=self.keeping, fabric=self.line.fabric, every=_NEVER)
         MetaHandlers(self.keeping, digests).subscribe(self.line.fabric, NODE)
         self._revision = 10
@@ -684,7 +685,8 @@ async def _hub() -> AsyncIterator[Hub]:
 async def _meta() -> AsyncIterator[Meta]:
     with tempfile.TemporaryDirectory() as folder:
         async with ObjectStore.opened(Path(folder) / "meta.db") as store:
-            meta = Meta(store)
+            key = Path(folder) / "sealing.key"
+            meta = Meta(store, NodeSeal(key, joined=Path(folder) / "joined.json"))
             async with _beside(relay(store, meta.keeping, meta.line.fabric)):
                 yield meta
 

@@ -12,6 +12,7 @@ import pytest
 from fedge_edged.errors import MountError
 from fedge_edged.pods import ServiceAccountTokenSource
 from fedge_edged.tokens import OFFLINE_SECONDS, NodeTokens, Wish
+from fedge_sealing import NodeSeal
 from tests.unit.edged.kit import EPOCH, LoopClock, pod
 
 pytestmark = pytest.mark.looptime
@@ -56,6 +57,7 @@ class Cloud:
             node="edge-1",
             clock=LoopClock(),
             offline=self.offline,
+            seal=NodeSeal(self.folder / "sealing.key", joined=self.folder / "joined"),
             renewed=lambda _: self.renewed.append(now()),
         )
 

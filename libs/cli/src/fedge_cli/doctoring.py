@@ -1,6 +1,7 @@
 """``fedge doctor``: what is not as it should be, on a gateway or in the cloud."""
 
 import json
+import os
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,7 +27,7 @@ _DEFINITIONS = (
 
 def of_edge(identity: Path, machine: Machine) -> Iterator[Check]:
     """Check this gateway."""
-    yield from of_gateway(Identity(identity), machine)
+    yield from of_gateway(Identity.of(identity, os.environ), machine)
 
 
 def of_cloud(api: "Api", namespace: str) -> Iterator[Check]:

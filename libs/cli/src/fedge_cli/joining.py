@@ -84,7 +84,7 @@ def join(
     os.umask(0o077)
     try:
         return j.join(
-            Identity(folder),
+            Identity.of(folder, os.environ),
             token,
             node=NodeName(name),
             cloud=cloud,

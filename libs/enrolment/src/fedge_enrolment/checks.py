@@ -259,6 +259,10 @@ def _files(identity: Identity, joined: Joined) -> Iterator[Check]:
         if not path.exists():
             yield fail("identity", f"{path} is not there", "restore it, or join again")
             return
+    if not identity.sealing_key.exists():
+        remedy = f"put it back, or move {identity.folder} away and join again"
+        yield fail("identity", f"{identity.sealing_key}, which opens Secrets, is not there", remedy)
+        return
     for path in (identity.folder, identity.key, identity.sealing_key):
         if path.exists() and stat.S_IMODE(path.stat().st_mode) & 0o077:
             yield fail("identity", f"others can read {path}", f"chmod go= {path}")

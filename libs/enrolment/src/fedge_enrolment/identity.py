@@ -5,19 +5,21 @@ not joined. Reading needs nothing but the standard library.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
-from fedge_enrolment.records import write_private
 from fedge_objects import NodeName
+from fedge_sealing import write_private
 
 FOLDER: Final = "identity"
 KEY: Final = "key.pem"
 CERTIFICATE: Final = "certificate.pem"
 AUTHORITIES: Final = "ca.pem"
 SEALING_KEY: Final = "sealing.key"
-_JOINED: Final = "joined.json"
+SEALING_KEY_VARIABLE: Final = "FEDGE_EDGE_SEALING_KEY"
+JOINED: Final = "joined.json"
 
 
 class IdentityError(Exception):
@@ -48,8 +50,22 @@ class Joined:
 class Identity:
     """The folder. Nothing is read before it is asked for."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, sealing_key: Path | None = None) -> None:
+        """Take note.
+
+        Args:
+            folder: of the identity.
+            sealing_key: another file of the key by which Secrets are unsealed, which the host may
+                have handed in; None: one in the folder.
+        """
         self.folder = folder
+        self._sealing_key = sealing_key
+
+    @classmethod
+    def of(cls, folder: Path, environment: Mapping[str, str]) -> Self:
+        """Return the identity in a folder, with the sealing key that the environment names."""
+        path = environment.get(SEALING_KEY_VARIABLE)
+        return cls(folder, sealing_key=Path(path) if path else None)
 
     @property
     def key(self) -> Path:
@@ -68,13 +84,13 @@ class Identity:
 
     @property
     def sealing_key(self) -> Path:
-        """The key by which Secrets are unsealed."""
-        return self.folder / SEALING_KEY
+        """The key by which Secrets are unsealed: `fedge_sealing.SealingKey`."""
+        return self._sealing_key or self.folder / SEALING_KEY
 
     @property
     def has_joined(self) -> bool:
         """Whether the gateway has joined."""
-        return (self.folder / _JOINED).exists()
+        return (self.folder / JOINED).exists()
 
     def joined(self) -> Joined | None:
         """Return what the gateway was told; None: it has not joined.
@@ -82,7 +98,7 @@ class Identity:
         Raises:
             IdentityError: the file is damaged.
         """
-        path = self.folder / _JOINED
+        path = self.folder / JOINED
         try:
             return Joined(**json.loads(path.read_bytes()))
         except FileNotFoundError:
@@ -96,4 +112,4 @@ class Identity:
         """Write what was granted: each file whole, the word that all is there last."""
         write_private(self.authorities, authorities.encode())
         write_private(self.certificate, certificate.encode())
-        write_private(self.folder / _JOINED, json.dumps(asdict(joined), indent=1).encode())
+        write_private(self.folder / JOINED, json.dumps(asdict(joined), indent=1).encode())

@@ -14,17 +14,16 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, TypeVar
 
 import msgspec
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from fedge_enrolment import certificates as c
 from fedge_enrolment.dialling import Address, DialError, context_of, request, untrusting
-from fedge_enrolment.identity import Identity, Joined
+from fedge_enrolment.identity import Identity, IdentityError, Joined
 from fedge_enrolment.names import ENROLMENT_PORT
-from fedge_enrolment.records import write_private
 from fedge_enrolment.refusals import UNAVAILABLE, RefusedError
 from fedge_enrolment.registrar import MAX_CLOCK_SKEW, Grant, RenewRequest, renewal_message
 from fedge_enrolment.tokens import JoinToken
 from fedge_objects import NodeName
+from fedge_sealing import SealError, SealingKey, write_private
 
 T = TypeVar("T")
 
@@ -70,11 +69,15 @@ def join(
     authority, there = patiently(lambda: fetch_authority(address, token), patience_seconds)
     check_clock(there)
     key = _own_key(identity)
+    try:
+        sealing_key = SealingKey.load_or_make(identity.sealing_key)
+    except SealError as exc:
+        raise IdentityError(f"{exc}: put the right one there, or remove it") from exc
     body = {
         "token": f"{token.id}.{token.secret}",
         "node": node,
         "csr": c.new_request(key, node).decode(),
-        "sealingKey": base64.b64encode(_sealing_public(identity)).decode(),
+        "sealingKey": base64.b64encode(sealing_key.public).decode(),
     }
     context = context_of(authority)
     answer = patiently(
@@ -168,15 +171,6 @@ def _own_key(identity: Identity) -> bytes:
     if not identity.key.exists():
         write_private(identity.key, c.new_key())
     return identity.key.read_bytes()
-
-
-def _sealing_public(identity: Identity) -> bytes:
-    """Return the public half of the key to which Secrets are sealed, made at the first time."""
-    if not identity.sealing_key.exists():
-        new = X25519PrivateKey.generate().private_bytes_raw()
-        write_private(identity.sealing_key, base64.b64encode(new) + b"\n")
-    raw = base64.b64decode(identity.sealing_key.read_bytes())
-    return X25519PrivateKey.from_private_bytes(raw).public_key().public_bytes_raw()
 
 
 def _keep(identity: Identity, answer: bytes, address: Address) -> Joined:

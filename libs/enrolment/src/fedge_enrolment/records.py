@@ -10,7 +10,6 @@ import contextlib
 import fcntl
 import hashlib
 import json
-import os
 import secrets
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +18,8 @@ from typing import Final, Protocol
 from urllib.parse import quote
 
 from typing_extensions import override
+
+from fedge_sealing import write_private
 
 AUTHORITY: Final = "authority"
 SERVER: Final = "server"
@@ -190,24 +191,3 @@ def _load(kind: str, path: Path) -> Record | None:
         return None
     except (OSError, ValueError, KeyError, TypeError) as exc:
         raise RecordsAwayError(f"the record {path} cannot be read: {exc!r}") from exc
-
-
-def write_private(path: Path, content: bytes) -> None:
-    """Write a file that only its owner can read: whole or not at all, and on the disk."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -370,6 +370,11 @@ class Registrar:
         record = await self._records.get(NODE, node)
         return None if record is None else _parse(record, NodeRecord)
 
+    async def sealing_key(self, node: NodeName) -> bytes:
+        """Return the public key to which a node's Secrets are sealed; empty: it has none."""
+        record = await self.node(node)
+        return b"" if record is None else base64.b64decode(record.sealing_key)
+
     async def revoke(self, node: NodeName) -> NodeRecord | None:
         """Shut a node out, until it joins anew; return what is kept, None if there is no such."""
         for _ in range(_ATTEMPTS):

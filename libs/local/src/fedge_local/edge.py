@@ -9,7 +9,6 @@ from pathlib import Path
 from fedge_enrolment.identity import FOLDER as IDENTITY_FOLDER
 from fedge_enrolment.identity import Identity
 from fedge_enrolment.names import BROKER
-from fedge_enrolment.records import write_private
 from fedge_fabric.definitions import Certificate, User, edge_definitions
 from fedge_local import network
 from fedge_local.commands import run
@@ -21,6 +20,7 @@ from fedge_local.programs import Program
 from fedge_local.rabbitmq import EDGE_PLUGINS, RabbitMQ
 from fedge_local.servers import START_SECONDS, Server
 from fedge_objects import NodeName
+from fedge_sealing import write_private
 
 AMQP_PORT = 5672
 MQTT_PORT = 1883

@@ -48,10 +48,30 @@ class EdgeSettings(ServiceSettings):
     data_dir: Path = Path("/var/lib/fedge")
     """Folder of the edge's databases. It must outlive a reboot; it holds all the edge knows."""
 
+    sealing_key: Path | None = None
+    """File of the key by which Secrets are read, 32 bytes in base64. Without it
+    ``identity/sealing.key`` in the data folder. A host that keeps keys elsewhere hands it in here,
+    e.g. in memory; who then has the disk has no Secret."""
+
     heartbeat_seconds: float = Field(default=10.0, ge=0.1, le=3600)
     """How often the node says that it is alive. Kubernetes renews its leases every 10 s; less costs
     the link and the API server more, more makes an absent node show later. Hub believes
     nothing below 0.1 or above 3600."""
+
+    @property
+    def identity_dir(self) -> Path:
+        """Folder of what proves who this edge is."""
+        return self.data_dir / "identity"
+
+    @property
+    def joined_file(self) -> Path:
+        """A file that is there once this edge has joined."""
+        return self.identity_dir / "joined.json"
+
+    @property
+    def sealing_key_file(self) -> Path:
+        """The file of the key by which Secrets are read."""
+        return self.sealing_key or self.identity_dir / "sealing.key"
 
 
 def describe(settings: BaseModel) -> dict[str, Any]:

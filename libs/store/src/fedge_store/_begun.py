@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from fedge_fabric import UnavailableError
+from fedge_sealing import make_private
 
 T = TypeVar("T")
 
@@ -71,7 +72,7 @@ class BegunRequests:
     def _using(self, work: Callable[[sqlite3.Connection], T]) -> T:
         # requests with an effect are rare: a connection is not kept for them
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            make_private(self._path)
             with (
                 self._using_it,
                 closing(

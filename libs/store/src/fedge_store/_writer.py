@@ -6,7 +6,7 @@ it survives a power cut. Nothing is written when a change brings nothing new.
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ import msgspec
 
 from fedge_fabric import Envelope, UnavailableError
 from fedge_objects import Change, ObjectKey, Version
+from fedge_sealing import make_private
 from fedge_store._connecting import connected
 from fedge_store._schema import SCHEMA, SCHEMA_VERSION, StoreError
 
@@ -55,11 +56,13 @@ class ObjectStore:
         Raises:
             StoreError: the file was written by a newer fedge.
         """
-        path.parent.mkdir(parents=True, exist_ok=True)
+        await asyncio.to_thread(make_private, path)
         async with connected(aiosqlite.connect(path, isolation_level=None)) as connection:
             await connection.execute("PRAGMA journal_mode=WAL")
             await connection.execute("PRAGMA synchronous=FULL")
             await connection.execute("PRAGMA busy_timeout=5000")
+            # what is replaced is overwritten: it may have been a Secret that was not sealed
+            await connection.execute("PRAGMA secure_delete=ON")
             await _prepare(connection, path)
             yield cls(connection)
 
@@ -110,6 +113,43 @@ class ObjectStore:
             object=None if body is None else msgspec.json.decode(body),
             traceparent=traceparent,
         )
+
+    async def objects(self, resources: Collection[str]) -> list[Change]:
+        """Return all objects of these resources that are not gone."""
+        rows = await self._connection.execute_fetchall(
+            "SELECT resource, namespace, name, decided, revision, body, traceparent FROM objects"
+            " WHERE body IS NOT NULL AND resource IN (SELECT value FROM json_each(?))",
+            (msgspec.json.encode(sorted(resources)).decode(),),
+        )
+        return [
+            Change(
+                key=ObjectKey(resource, namespace, name),
+                version=Version(decided, revision),
+                object=msgspec.json.decode(body),
+                traceparent=traceparent,
+            )
+            for resource, namespace, name, decided, revision, body, traceparent in rows
+        ]
+
+    async def rewrite(self, changes: Collection[Change], forgotten: Collection[ObjectKey]) -> None:
+        """Replace objects by others of the same version, forget some, and leave no trace of them.
+
+        What is forgotten was never here: a comparison with the cloud brings it back.
+        """
+        async with self._transaction() as connection:
+            await connection.executemany(
+                "UPDATE objects SET body = ?"
+                " WHERE (resource, namespace, name, decided, revision) = (?, ?, ?, ?, ?)",
+                [
+                    (msgspec.json.encode(each.object), *_names(each.key), *each.version)
+                    for each in changes
+                ],
+            )
+            await connection.executemany(
+                "DELETE FROM objects WHERE (resource, namespace, name) = (?, ?, ?)",
+                [_names(key) for key in forgotten],
+            )
+        await self._connection.execute_fetchall("PRAGMA wal_checkpoint(TRUNCATE)")
 
     async def versions(self) -> dict[ObjectKey, Version]:
         """Return the version of everything that the node holds, tombstones included."""
@@ -165,6 +205,10 @@ class ObjectStore:
             except BaseException:
                 await asyncio.shield(self._connection.rollback())
                 raise
+
+
+def _names(key: ObjectKey) -> tuple[str, str, str]:
+    return key.resource, key.namespace, key.name
 
 
 def _row(row_id: int, exchange: str, routing_key: str, envelope: bytes) -> OutgoingRow:

@@ -42,6 +42,7 @@ from fedge_edged.tokens import NodeTokens
 from fedge_edged.verdicts import Records
 from fedge_edged.volumes import Volumes
 from fedge_objects import Change, JsonObject, NodeName, ObjectKey, parse_quantity
+from fedge_sealing import NodeSeal, SealError
 from fedge_service import Ready, ServicePlugin
 from fedge_store import BegunRequests, ObjectReader
 
@@ -66,6 +67,7 @@ class _Edged:
         self.runtime = runtime
         self.clock = _SystemClock()
         self.store_path = edge.data_dir / STORE_NAME
+        self.seal = NodeSeal(edge.sealing_key_file, joined=edge.joined_file)
         self._report_node_now = asyncio.Event()
         self.reporting = Reporting(
             node=self.node,
@@ -116,6 +118,7 @@ class _Edged:
             node=self.node,
             clock=self.clock,
             offline=settings.offline_tokens,
+            seal=self.seal,
             renewed=self._token_renewed,
         )
         tools = Tools(
@@ -239,6 +242,12 @@ class _Edged:
 
     def take(self, change: Change) -> None:
         """Take an object or its tombstone."""
+        try:
+            change = self.seal.unsealed(change)
+        except SealError as exc:
+            log.warning("object_not_unsealed", object=str(change.key), reason=str(exc))
+            self.reporting.failed(change.key, change.version, str(exc))
+            return
         is_news = self.pods.apply(change)
         if not is_news or change.key.resource != "nodes":
             return

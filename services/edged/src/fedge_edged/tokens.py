@@ -14,7 +14,6 @@ import base64
 import hashlib
 import hmac
 import json
-import os
 import secrets
 import uuid
 from collections.abc import Awaitable, Callable, Collection
@@ -30,6 +29,7 @@ from fedge_edged.errors import MountError
 from fedge_edged.pods import Pod, ServiceAccountTokenSource
 from fedge_edged.ports import Clock, Tokens
 from fedge_objects import JsonObject
+from fedge_sealing import NodeSeal, SealError, is_sealed, seal, write_private
 
 log = structlog.stdlib.get_logger("fedge.edged")
 
@@ -95,6 +95,7 @@ class NodeTokens(Tokens):
         node: str,
         clock: Clock,
         offline: bool,
+        seal: NodeSeal,
         renewed: Callable[[str], None],
     ) -> None:
         """Prepare.
@@ -105,6 +106,7 @@ class NodeTokens(Tokens):
             node: its name.
             clock: tells when tokens run out.
             offline: whether the node signs tokens while the cloud is away.
+            seal: by which what is kept is sealed.
             renewed: called with the uid of a pod that has a new token.
         """
         self._folder = folder
@@ -112,6 +114,7 @@ class NodeTokens(Tokens):
         self._node = node
         self._clock = clock
         self._offline = offline
+        self._seal = seal
         self._renewed = renewed
         self._held: dict[Wish, Held] = {}
         self._own: dict[Wish, Held] = {}
@@ -223,7 +226,7 @@ class NodeTokens(Tokens):
     def _key(self) -> bytes:
         """Return the node's key, which is made if there is none."""
         if not self._key_file.exists():
-            _write_private(self._key_file, secrets.token_bytes(32))
+            write_private(self._key_file, secrets.token_bytes(32))
         return self._key_file.read_bytes()
 
     def _path(self, wish: Wish) -> Path:
@@ -232,17 +235,27 @@ class NodeTokens(Tokens):
     def _read(self, wish: Wish) -> Held | None:
         path = self._path(wish)
         try:
-            return Held(**json.loads(path.read_text()))
+            content = json.loads(path.read_text())
+            if is_sealed(content):
+                return Held(**json.loads(self._seal.key.unseal(content, _subject(wish))))
+            held = Held(**content)
         except FileNotFoundError:
             return None
         except (ValueError, TypeError) as exc:
             log.warning("token_unreadable", path=str(path), reason=type(exc).__name__)
             return None
+        self._write(wish, held)  # it lay open
+        return held
 
     def _write(self, wish: Wish, held: Held) -> None:
-        path = self._path(wish)
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        _write_private(path, json.dumps(asdict(held)).encode())
+        content = json.dumps(asdict(held)).encode()
+        try:
+            sealed = seal(content, self._seal.key.public, _subject(wish))
+        except SealError as exc:
+            # it is good while edged runs, and asked for anew after
+            log.warning("token_not_kept", pod=f"{wish.namespace}/{wish.pod}", reason=str(exc))
+            return
+        write_private(self._path(wish), json.dumps(sealed).encode())
 
 
 def sign_here(token: str, key: bytes, *, node: str, now: int) -> str:
@@ -266,14 +279,8 @@ def _is_about(wish: Wish, data: JsonObject) -> bool:
     return asked == tuple(data[each] for each in ("uid", "service_account", "audience", "seconds"))
 
 
-def _write_private(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f"{path.name}.new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.rename(path)
+def _subject(wish: Wish) -> str:
+    return f"token {wish.uid}/{wish.name}"
 
 
 def _json(value: JsonObject) -> bytes:

@@ -17,6 +17,7 @@ from fedge_hub.ports import (
     Clock,
     CloudLink,
     Downlink,
+    NoSealingKeyError,
     Sighting,
     Wanted,
     WantedStore,
@@ -258,6 +259,9 @@ class Nodes:
             except UnroutableError:
                 log.info("node_never_linked", node=node)
                 return
+            except NoSealingKeyError as exc:
+                log.error("not_sent", node=node, reason=str(exc))  # noqa: TRY400 - it says it all
+                continue
             await self._store.mark_sent(node, change)
 
     def is_fresh(self, seen: Sighting) -> bool:

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import tempfile
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -14,6 +15,7 @@ import aiohttp
 import structlog
 import uvicorn
 from starlette.requests import Request
+from typing_extensions import override
 
 from fedge_enrolment.authority import SERVICES, Authorities, ServerCredential
 from fedge_enrolment.names import BROKER, HUB
@@ -24,20 +26,24 @@ from fedge_enrolment.records import (
     FolderRecords,
     Records,
     RecordsAwayError,
-    write_private,
 )
 from fedge_enrolment.registrar import TERMS, Registrar, Terms
+from fedge_fabric import UnavailableError
 from fedge_hub.door import Door
 from fedge_hub.enrolment_api import EnrolmentApi
+from fedge_hub.ports import SealingKeys
 from fedge_hub.rights import ManagementApi, Rights
 from fedge_hub.settings import EnrolmentSettings
 from fedge_objects import NodeName
+from fedge_sealing import write_private
 from fedge_service import backoff
 
 log = structlog.stdlib.get_logger("fedge.hub")
 
 CERTIFICATES_SECONDS: Final = 10.0
 """How often servers' certificates are looked at when nothing happens."""
+KEY_SECONDS: Final = 1.0
+"""For so long a node's sealing key is not looked up again."""
 KUBERNETES: Final = "kubernetes"
 _LOOPBACK: Final = "127.0.0.1"
 
@@ -47,6 +53,28 @@ Serve = Callable[[uvicorn.Server, socket.socket], Coroutine[Any, Any, None]]
 
 def _now() -> datetime:
     return datetime.now(UTC)
+
+
+class NodeKeys(SealingKeys):
+    """The keys to which nodes' Secrets are sealed, as the records have them."""
+
+    def __init__(self, registrar: Registrar, monotonic: Callable[[], float]) -> None:
+        self._registrar = registrar
+        self._monotonic = monotonic
+        self._known: dict[NodeName, tuple[bytes, float]] = {}
+
+    @override
+    async def sealing_key(self, node: NodeName) -> bytes:
+        key, until = self._known.get(node, (b"", 0.0))
+        if self._monotonic() < until:
+            return key
+        try:
+            key = await self._registrar.sealing_key(node)
+        except RecordsAwayError as exc:
+            raise UnavailableError(f"the key of node {node!r} is not known now: {exc}") from exc
+        self._known = {n: k for n, k in self._known.items() if self._monotonic() < k[1]}
+        self._known[node] = (key, self._monotonic() + KEY_SECONDS)
+        return key
 
 
 class Enrolment:
@@ -67,6 +95,7 @@ class Enrolment:
         self.registrar = Registrar(
             records=records, authorities=self._authorities, terms=self._terms, now=_now
         )
+        self.keys = NodeKeys(self.registrar, time.monotonic)
         self._rights = Rights(ManagementApi(session, _without_account(settings)), self._users)
         self._changed = asyncio.Event()
         self.begun = asyncio.Event()

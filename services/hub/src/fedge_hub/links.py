@@ -17,8 +17,9 @@ from fedge_fabric import (
 from fedge_fabric import topology as t
 from fedge_fabric.definitions import link_queue
 from fedge_fabric.fabric import Fabric
-from fedge_hub.ports import CloudLink, Downlink
+from fedge_hub.ports import CloudLink, Downlink, NoSealingKeyError, SealingKeys
 from fedge_objects import Change, NodeName
+from fedge_sealing import CONFIDENTIAL, seal_change
 
 SOURCE = "/cloud/hub"
 ASKED_FOR = timedelta(seconds=60)
@@ -28,11 +29,25 @@ ASKED_FOR = timedelta(seconds=60)
 class FabricDownlink(Downlink):
     """``Downlink`` over the exchange that the nodes' brokers federate with."""
 
-    def __init__(self, fabric: Fabric) -> None:
+    def __init__(self, fabric: Fabric, keys: SealingKeys | None = None) -> None:
+        """Take the way.
+
+        Args:
+            fabric: to the cloud's broker.
+            keys: to which confidential objects are sealed; None: they go as they are.
+        """
         self._fabric = fabric
+        self._keys = keys
 
     @override
     async def send(self, node: NodeName, change: Change) -> None:
+        if self._keys is not None and change.key.resource in CONFIDENTIAL:
+            public = await self._keys.sealing_key(node)
+            if not public:
+                raise NoSealingKeyError(
+                    f"node {node!r} has no key to seal {change.key} to: let it join again"
+                )
+            change = seal_change(change, public)
         await self._fabric.publish(
             envelope_of(change, source=SOURCE),
             exchange=t.DOWN,

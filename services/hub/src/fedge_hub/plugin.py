@@ -37,15 +37,24 @@ async def run(settings: HubSettings, ready: Ready) -> None:
         settings.amqp_url.get_secret_value(), service="hub", exchanges=topology.CLOUD_EXCHANGES
     )
     connected = asyncio.Event()
-    async with Redis.from_url(
-        settings.redis_url.get_secret_value(),
-        socket_timeout=REDIS_TIMEOUT_SECONDS,
-        socket_connect_timeout=REDIS_TIMEOUT_SECONDS,
-    ) as redis:
+    async with (
+        Redis.from_url(
+            settings.redis_url.get_secret_value(),
+            socket_timeout=REDIS_TIMEOUT_SECONDS,
+            socket_connect_timeout=REDIS_TIMEOUT_SECONDS,
+        ) as redis,
+        AsyncExitStack() as stack,
+    ):
+        enrolment = (
+            await stack.enter_async_context(enrolment_opened(settings.enrolment))
+            if settings.enrolment.records
+            else None
+        )
         cloud, requests = FabricCloudLink(fabric), Requests(fabric)
         store = RedisWantedStore(redis)
         await store.prepare()
-        down, events = FabricDownlink(fabric), Events(store)
+        down = FabricDownlink(fabric, None if enrolment is None else enrolment.keys)
+        events = Events(store)
         clock = _SystemClock()
         nodes = Nodes(
             store=store,
@@ -70,22 +79,16 @@ async def run(settings: HubSettings, ready: Ready) -> None:
                 ws="websockets-sansio",
             )
         )
-        async with AsyncExitStack() as stack:
-            enrolment = (
-                await stack.enter_async_context(enrolment_opened(settings.enrolment))
-                if settings.enrolment.records
-                else None
-            )
-            tasks = await stack.enter_async_context(asyncio.TaskGroup())
-            tasks.create_task(_serve(server), name="hub-http")
-            tasks.create_task(events.run(), name="events")
-            if enrolment is not None:
-                tasks.create_task(enrolment.run(serve=_serve), name="enrolment")
-                await enrolment.begun.wait()  # hub's own way to the broker may need a certificate
-            async with fabric.running():
-                connected.set()
-                ready()
-                await asyncio.Event().wait()
+        tasks = await stack.enter_async_context(asyncio.TaskGroup())
+        tasks.create_task(_serve(server), name="hub-http")
+        tasks.create_task(events.run(), name="events")
+        if enrolment is not None:
+            tasks.create_task(enrolment.run(serve=_serve), name="enrolment")
+            await enrolment.begun.wait()  # hub's own way to the broker may need a certificate
+        async with fabric.running():
+            connected.set()
+            ready()
+            await asyncio.Event().wait()
 
 
 async def _serve(server: uvicorn.Server, listening: socket.socket | None = None) -> None:

@@ -156,6 +156,18 @@ class WantedStore(Protocol):
         ...
 
 
+class NoSealingKeyError(Exception):
+    """A node has no key to which a Secret could be sealed; the message says what to do."""
+
+
+class SealingKeys(Protocol):
+    """The nodes' keys."""
+
+    async def sealing_key(self, node: NodeName) -> bytes:
+        """Return the public key of a node; empty: it has none. Raises ``UnavailableError``."""
+        ...
+
+
 class Downlink(Protocol):
     """The way to the nodes."""
 
@@ -165,6 +177,7 @@ class Downlink(Protocol):
         Raises:
             UnroutableError: the node has never linked.
             UnavailableError: the broker is away.
+            NoSealingKeyError: only the node may read the object, and it has no key.
         """
         ...
 

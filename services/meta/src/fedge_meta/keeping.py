@@ -7,22 +7,52 @@ out, so that many changes of one object cost the disk no copies.
 
 from collections.abc import Collection
 
-from fedge_fabric import Address, Envelope, MessageClass, envelope_of, kinds
+import structlog
+
+from fedge_fabric import Address, Envelope, InvalidError, MessageClass, envelope_of, kinds
 from fedge_fabric import topology as t
 from fedge_objects import Change, NodeName, ObjectKey, VersionTree
+from fedge_sealing import CONFIDENTIAL, NodeSeal, SealError
 from fedge_store import ObjectStore, Outgoing
+
+log = structlog.stdlib.get_logger("fedge.meta")
 
 
 class Keeping:
     """Meta's domain: one node's objects."""
 
-    def __init__(self, *, node: NodeName, store: ObjectStore) -> None:
+    def __init__(self, *, node: NodeName, store: ObjectStore, seal: NodeSeal) -> None:
         self._node = node
         self._store = store
+        self._seal = seal
         self._source = f"/node/{node}/meta"
 
+    async def seal_what_lies_open(self) -> None:
+        """Seal what was stored before, and forget what this node's key does not open."""
+        sealed, forgotten = [], []
+        for change in await self._store.objects(CONFIDENTIAL):
+            try:
+                now = self._seal.sealed(change)
+            except SealError as exc:
+                log.warning("sealed_object_forgotten", object=str(change.key), reason=str(exc))
+                forgotten.append(change.key)
+                continue
+            if now is not change:
+                sealed.append(now)
+        if sealed or forgotten:
+            await self._store.rewrite(sealed, forgotten)
+            log.info("store_sealed", objects=len(sealed), forgotten=len(forgotten))
+
     async def keep(self, change: Change) -> None:
-        """Store ``change`` unless it is known; then see that hub and neighbours learn of it."""
+        """Store ``change`` unless it is known; then see that hub and neighbours learn of it.
+
+        Raises:
+            InvalidError: it is sealed to another key than this node's.
+        """
+        try:
+            change = self._seal.sealed(change)
+        except SealError as exc:
+            raise InvalidError(str(exc)) from exc
         stored = self._stored(change)
         key = change.key
         told = Outgoing(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from fedge_meta.settings import MetaSettings
 from fedge_objects import NodeName
+from fedge_sealing import NodeSeal
 from fedge_service import Ready, ServicePlugin
 from fedge_store import ObjectStore
 
@@ -30,7 +31,9 @@ async def run(settings: MetaSettings, ready: Ready) -> None:
         from fedge_meta.keeping import Keeping  # noqa: PLC0415
         from fedge_meta.relay import relay  # noqa: PLC0415
 
-        keeping = Keeping(node=node, store=store)
+        seal = NodeSeal(edge.sealing_key_file, joined=edge.joined_file)
+        keeping = Keeping(node=node, store=store, seal=seal)
+        await keeping.seal_what_lies_open()
         fabric = Fabric(
             edge.amqp_url.get_secret_value(), service="meta", exchanges=topology.EDGE_EXCHANGES
         )
@@ -44,10 +47,10 @@ async def run(settings: MetaSettings, ready: Ready) -> None:
             if settings.cloud_address:
                 broker = _broker(settings, node)
                 tasks.create_task(_links(settings, broker).run(), name="links")
-                if (edge.data_dir / "identity" / "joined.json").exists():
+                if edge.joined_file.exists():
                     from fedge_meta.certificate import keep_valid  # noqa: PLC0415
 
-                    work = keep_valid(edge.data_dir / "identity", broker)
+                    work = keep_valid(edge.identity_dir, broker)
                     tasks.create_task(work, name="certificate")
             ready()
 

@@ -58,17 +58,26 @@ class Effects(Protocol):
 class Accounts:
     """All accounts of a node's devices."""
 
-    def __init__(self, *, broker: AccountsBroker | None, given: Given, effects: Effects) -> None:
+    def __init__(
+        self,
+        *,
+        broker: AccountsBroker | None,
+        given: Given,
+        effects: Effects,
+        unsealed: Callable[[Change], Change] = lambda change: change,
+    ) -> None:
         """Prepare; nothing is known yet, so nothing is deleted.
 
         Args:
             broker: where they are; None: they cannot be made.
             given: what the node was given.
             effects: is told of each object once the broker does as it says.
+            unsealed: opens what is sealed to this node; raises ``ValueError``.
         """
         self._broker = broker
         self._given = given
         self._effects = effects
+        self._unsealed = unsealed
         self._lock = asyncio.Lock()
         self._versions: dict[ObjectKey, Version] = {}
         self._wanted: dict[ObjectKey, Credential] = {}
@@ -127,7 +136,7 @@ class Accounts:
                 self._effects.failed(key, version, NO_BROKER)
                 return
             try:
-                self._wanted[key] = read_credential(key, change.object)
+                self._wanted[key] = read_credential(key, self._unsealed(change).object or {})
             except ValueError as exc:
                 log.error("credential_not_read", device=str(key), reason=str(exc))  # noqa: TRY400
                 self._effects.failed(key, version, str(exc))

@@ -14,6 +14,7 @@ from fedge_devices import DEVICE_CREDENTIALS
 from fedge_fabric import UnavailableError
 from fedge_fabric.effects import Effects
 from fedge_objects import Change, NodeName, ObjectKey
+from fedge_sealing import NodeSeal
 from fedge_service import Ready, ServicePlugin, backoff
 from fedge_store import ObjectReader
 from fedge_twin.accounts import Accounts
@@ -92,6 +93,7 @@ async def run(settings: TwinSettings, ready: Ready) -> None:
             broker=Broker(settings.broker_command) if settings.broker_command else None,
             given=lambda: read_given(given_path, DEVICE_CREDENTIALS),
             effects=effects,
+            unsealed=NodeSeal(edge.sealing_key_file, joined=edge.joined_file).unsealed,
         )
         await accounts.reconcile()
         Handlers(twins, effects, accounts=accounts, fabric=fabric, node=node).subscribe()

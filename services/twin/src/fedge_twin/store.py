@@ -21,6 +21,7 @@ import structlog
 
 from fedge_fabric import UnavailableError
 from fedge_objects import JsonObject, ObjectKey, Version
+from fedge_sealing import make_private
 from fedge_twin.device import DEVICE_MODELS, DEVICES, By, Device, Property, Side, Wish
 
 log = structlog.stdlib.get_logger("fedge.twin")
@@ -151,7 +152,7 @@ class TwinStore:
         Raises:
             StoreError: it was written by a newer fedge.
         """
-        await asyncio.to_thread(path.parent.mkdir, parents=True, exist_ok=True)
+        await asyncio.to_thread(make_private, path)
         async with aiosqlite.connect(path, isolation_level=None) as connection:
             await connection.execute("PRAGMA journal_mode=WAL")
             await connection.execute("PRAGMA synchronous=FULL")

@@ -105,8 +105,9 @@ class System:
 
     async def fedge(self, *words: str) -> str:
         """Run the administrator's command."""
-        command = [sys.executable, "-m", "fedge_cli", *words]
-        return await run([*command, f"--kubeconfig={self.stack.kubeconfig}"])
+        at = words.index("--") if "--" in words else len(words)
+        option = f"--kubeconfig={self.stack.kubeconfig}"
+        return await run([sys.executable, "-m", "fedge_cli", *words[:at], option, *words[at:]])
 
     async def token(self, *options: str) -> JoinToken:
         return JoinToken.decode(await self.fedge("token", "create", *options))

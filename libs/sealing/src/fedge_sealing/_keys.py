@@ -139,8 +139,8 @@ def key_id(public: bytes) -> str:
 
 
 def is_sealed(value: object) -> bool:
-    """Whether something is what `seal` returns."""
-    return isinstance(value, dict) and value.keys() == {"sealed"}
+    """Whether something is what `seal` returns, with or without metadata."""
+    return isinstance(value, dict) and "sealed" in value and value.keys() <= {"metadata", "sealed"}
 
 
 def key_of(sealed: object) -> str:

@@ -82,4 +82,7 @@ def seal_change(change: Change, public: bytes) -> Change:
     if change.object is None:
         return change
     content = msgspec.json.encode(change.object)
-    return dataclasses.replace(change, object=seal(content, public, str(change.key)))
+    sealed = seal(content, public, str(change.key))
+    # still an object, of which whoever passes it on sees no more than its key says
+    metadata = {"namespace": change.key.namespace, "name": change.key.name}
+    return dataclasses.replace(change, object={"metadata": metadata, **sealed})

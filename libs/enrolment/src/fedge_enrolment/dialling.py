@@ -24,6 +24,8 @@ from fedge_enrolment.refusals import RefusedError
 
 TIMEOUT_SECONDS: Final = 10.0
 _MAX_ANSWER: Final = 1024 * 1024
+_MAX_HEAD: Final = 16 * 1024
+PROXY_PORT: Final = 3128
 
 
 class DialError(Exception):
@@ -126,7 +128,7 @@ def dial(address: Address) -> socket.socket:
         DialError: there is none; at which step.
     """
     proxy = proxy_for(address)
-    target = address if proxy is None else Address(proxy.hostname or "", proxy.port or 3128)
+    target = address if proxy is None else Address(proxy.hostname or "", proxy.port or PROXY_PORT)
     try:
         found = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
     except (socket.gaierror, UnicodeError) as exc:
@@ -225,18 +227,26 @@ def _refusal(answer: Answer, address: Address) -> Exception:
         )
 
 
-def _ask_proxy(connection: socket.socket, proxy: SplitResult, address: Address) -> None:
+def proxy_request(proxy: SplitResult, address: Address) -> bytes:
+    """Return how to ask a proxy for a connection to an address."""
     lines = [f"CONNECT {address} HTTP/1.1", f"Host: {address}"]
     if proxy.username:
         account = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}"
         lines.append(f"Proxy-Authorization: Basic {base64.b64encode(account.encode()).decode()}")
-    connection.sendall(("\r\n".join(lines) + "\r\n\r\n").encode())
-    answer = b""
-    while b"\r\n\r\n" not in answer and len(answer) < _MAX_HEAD:
-        piece = connection.recv(1)  # what follows the head is not the proxy's
-        if not piece:
-            break
-        answer += piece
+    return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+
+def check_proxy_answer(answer: bytes, proxy: SplitResult, address: Address) -> None:
+    """Make sure that a proxy has connected.
+
+    Args:
+        answer: the head of its answer.
+        proxy: which.
+        address: to which it should.
+
+    Raises:
+        DialError: it has not.
+    """
     head = answer.split(b"\r\n", 1)[0].decode(errors="replace")
     words = head.split()
     if len(words) < 2 or words[1] != "200":  # noqa: PLR2004 - version and code
@@ -246,7 +256,15 @@ def _ask_proxy(connection: socket.socket, proxy: SplitResult, address: Address) 
         )  # fmt: skip
 
 
-_MAX_HEAD: Final = 16 * 1024
+def _ask_proxy(connection: socket.socket, proxy: SplitResult, address: Address) -> None:
+    connection.sendall(proxy_request(proxy, address))
+    answer = b""
+    while b"\r\n\r\n" not in answer and len(answer) < _MAX_HEAD:
+        piece = connection.recv(1)  # what follows the head is not the proxy's
+        if not piece:
+            break
+        answer += piece
+    check_proxy_answer(answer, proxy, address)
 
 
 def _distrust(exc: ssl.SSLCertVerificationError, address: Address, name: str) -> tuple[str, str]:

@@ -25,6 +25,8 @@ from fedge_sealing import write_private
 AMQP_PORT = 5672
 MQTT_PORT = 1883
 _DIST_PORT = 25672
+FORWARD_PORT = 5670
+"""At which an edge's links are taken to be passed on through a proxy."""
 _MEMORY_BYTES = 256_000_000
 SERVICES = ("meta", "edged", "twin")
 JOIN_SECONDS = 60.0
@@ -67,11 +69,15 @@ class Edge:
             admin: the user of its services at its broker, for MQTT too.
             cloud: the cloud's broker as ``host:port`` (AMQPS).
             kubeconfig: of the cloud's administrator, who makes it a join token.
-            settings: more settings for its services.
+            settings: more settings for its services. With ``HTTPS_PROXY`` the cloud is reached by
+                that proxy alone.
             disk_bytes: size of a disk of its own, and of another for its broker; 0: its data lies
                 on the machine's.
             fake_clock: whether the clock of its services can be set.
         """
+        proxy = settings.get("HTTPS_PROXY", "")
+        self._proxy = [f"HTTPS_PROXY={proxy}"] if proxy else []
+        dialled = f"127.0.0.1:{FORWARD_PORT}" if proxy else cloud
         self.name = name
         self.folder = folder
         self.identity = Identity(folder / "data" / IDENTITY_FOLDER)
@@ -102,7 +108,7 @@ class Edge:
             folder=folder / "rabbitmq",
             place=self.host,
             definitions=edge_definitions(
-                node=NodeName(name), admin=admin, link=_shown_by(self.identity), cloud=cloud
+                node=NodeName(name), admin=admin, link=_shown_by(self.identity), cloud=dialled
             ),
             listen=[("127.0.0.1", AMQP_PORT)],
             dist_port=_DIST_PORT,
@@ -121,7 +127,8 @@ class Edge:
                 "FEDGE_EDGE_NODE_NAME": name,
                 "FEDGE_EDGE_AMQP_URL": f"amqp://{account}@127.0.0.1:{AMQP_PORT}/",
                 "FEDGE_EDGE_DATA_DIR": str(folder / "data"),
-                "FEDGE_META_CLOUD_ADDRESS": cloud,
+                "FEDGE_META_CLOUD_ADDRESS": dialled,
+                "FEDGE_META_FORWARD_TO": cloud if proxy else "",
                 "FEDGE_META_BROKER_COMMAND": json.dumps(self.rabbitmq.asking("fedge-links")),
                 "FEDGE_EDGED_CRI_SOCKET": str(SOCKET),
                 "FEDGE_EDGED_CGROUP_PARENT": self.host.cgroup_parent,
@@ -196,7 +203,8 @@ class Edge:
         write_private(file, token.encode())
         try:
             await self.host.run(
-                *fedge, "join", f"--token-file={file}", f"--node={self.name}",
+                "/usr/bin/env", *self._proxy, *fedge,
+                "join", f"--token-file={file}", f"--node={self.name}",
                 f"--identity={self.identity.folder}", f"--wait={JOIN_SECONDS:.0f}", "--no-checks",
                 timeout_seconds=JOIN_SECONDS + START_SECONDS,
             )  # fmt: skip

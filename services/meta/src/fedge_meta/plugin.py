@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 STORE_NAME = "meta.db"
 AMQP_PORT = 5672
+AMQPS_PORT = 5671
 
 
 async def run(settings: MetaSettings, ready: Ready) -> None:
@@ -46,7 +47,8 @@ async def run(settings: MetaSettings, ready: Ready) -> None:
             tasks.create_task(digests.run(), name="digests")
             if settings.cloud_address:
                 broker = _broker(settings, node)
-                tasks.create_task(_links(settings, broker).run(), name="links")
+                work = _links(settings, broker, tasks).run()
+                tasks.create_task(work, name="links")
                 if edge.joined_file.exists():
                     from fedge_meta.certificate import keep_valid  # noqa: PLC0415
 
@@ -55,13 +57,24 @@ async def run(settings: MetaSettings, ready: Ready) -> None:
             ready()
 
 
-def _links(settings: MetaSettings, broker: "Broker") -> "Links":
+def _links(settings: MetaSettings, broker: "Broker", tasks: asyncio.TaskGroup) -> "Links":
     from fedge_meta.links import Links  # noqa: PLC0415
-    from fedge_meta.sockets import Sockets  # noqa: PLC0415
 
-    host, _, port = settings.cloud_address.rpartition(":")
-    line = Sockets(host=host.strip("[]"), port=int(port), own_port=_own_port(settings))
-    return Links(line=line, broker=broker)
+    host, _, number = settings.cloud_address.rpartition(":")
+    host, port = host.strip("[]"), int(number)
+    if not settings.forward_to:
+        from fedge_meta.sockets import Sockets  # noqa: PLC0415
+
+        line = Sockets(host=host, port=port, own_port=_own_port(settings))
+        return Links(line=line, broker=broker)
+
+    from fedge_enrolment.dialling import Address  # noqa: PLC0415
+    from fedge_meta.forwarder import Forwarder  # noqa: PLC0415
+
+    target = Address.parse(settings.forward_to, AMQPS_PORT)
+    forwarder = Forwarder(listen=(host, port), target=target)
+    tasks.create_task(forwarder.run(), name="forwarder")
+    return Links(line=forwarder, broker=broker)
 
 
 def _broker(settings: MetaSettings, node: NodeName) -> "Broker":

@@ -1,11 +1,13 @@
 """Settings of meta."""
 
-from typing import Self
+from typing import Final, Self
 
 from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from fedge_service import EdgeSettings, ServiceSettings
+
+_LOOPBACK: Final = "127.0.0.1:"
 
 
 class MetaSettings(ServiceSettings):
@@ -21,6 +23,11 @@ class MetaSettings(ServiceSettings):
     """The cloud's broker as ``host:port``, as the links dial it; empty: the links are not watched.
     When the line is back after a silence, they are made to dial at once."""
 
+    forward_to: str = Field(default="", pattern=r"^(.+:[0-9]{1,5})?$")
+    """The cloud's broker as ``host:port``, where the links cannot dial it themselves because it is
+    reached only by an HTTP proxy, the one that ``HTTPS_PROXY`` names. They dial ``cloud_address``
+    then, a port of this machine that meta listens at; TLS stays between the two brokers."""
+
     broker_command: tuple[str, ...] = ()
     """JSON list: a command that evaluates the Erlang expression added as its last argument in the
     edge's broker, as ``["rabbitmqctl", "eval"]`` does. Needed to watch over the links."""
@@ -29,6 +36,11 @@ class MetaSettings(ServiceSettings):
     def _both_or_none(self) -> Self:
         if bool(self.cloud_address) != bool(self.broker_command):
             raise ValueError("cloud_address and broker_command go together: give both or none")
+        if self.forward_to and not self.cloud_address.startswith(_LOOPBACK):
+            raise ValueError(
+                f"forward_to needs a cloud_address on this machine, e.g. {_LOOPBACK}5670:"
+                " the links dial that"
+            )
         return self
 
     edge: EdgeSettings = Field(default_factory=EdgeSettings)

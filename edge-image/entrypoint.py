@@ -7,8 +7,9 @@ container with them; whoever started it starts it again, and everything is in ``
 
 At its first boot the gateway joins with the token in ``FEDGE_JOIN_TOKEN`` (or the file that
 ``FEDGE_JOIN_TOKEN_FILE`` names), as the node ``FEDGE_EDGE_NODE_NAME`` or the one that the token
-names, and goes on trying while the cloud cannot be reached. Afterwards it needs neither. For
-devices, ``FEDGE_LINK_MQTT_PASSWORD`` (user ``device``). Whatever the services read besides
+names, and goes on trying while the cloud cannot be reached. Afterwards it needs neither. Devices
+log in with the passwords of their Secrets; with ``FEDGE_MQTT_ANONYMOUS=true`` without one, too.
+With ``HTTPS_PROXY`` the cloud is reached by that proxy alone. Whatever the services read besides
 (``FEDGE_TWIN_...``) is passed on.
 """
 
@@ -23,25 +24,36 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from fedge_enrolment.dialling import Address, proxy_for
 from fedge_enrolment.identity import FOLDER as IDENTITY_FOLDER
 from fedge_enrolment.identity import Identity, IdentityError, Joined
-from fedge_enrolment.names import BROKER
-from fedge_fabric.definitions import Certificate, User, edge_definitions
+from fedge_enrolment.names import BROKER, BROKER_PORT
+from fedge_fabric.definitions import (
+    ANONYMOUS,
+    Certificate,
+    User,
+    edge_definitions,
+    with_anonymous_devices,
+)
 from fedge_local import images
 from fedge_objects import NodeName
 
 SERVICES = ("meta", "edged", "twin")
 NODE = "rabbit@localhost"
 RABBITMQ = "/usr/lib/rabbitmq/bin/rabbitmq-server"
+RABBITMQCTL = "/usr/lib/rabbitmq/bin/rabbitmqctl"
+"""Not the one on the path: that one becomes another user, with another cookie."""
 RABBITMQ_CONF = """listeners.tcp.1 = 127.0.0.1:5672
 mqtt.listeners.tcp.1 = 0.0.0.0:1883
-mqtt.allow_anonymous = false
+mqtt.allow_anonymous = {anonymous}
 mqtt.prefetch = 1024
 # a device may be away for a month and still find what it has subscribed to
 mqtt.subscription_ttl = 2592000000
 load_definitions = {folder}/definitions.json
+"""
+ANONYMOUS_CONF = """mqtt.default_user = {name}
+mqtt.default_pass = {password}
 """
 RABBITMQ_PLUGINS = "[rabbitmq_event_exchange,rabbitmq_federation,rabbitmq_mqtt,rabbitmq_shovel].\n"
 CONTAINERD_CONF = """version = 2
@@ -79,6 +91,11 @@ NETWORK = {
     ],
 }
 STOP_SECONDS = 20.0
+IN_MEMORY = Path("/run/fedge")
+"""Where pods' Secrets lie while they run."""
+FORWARD = "127.0.0.1:5670"
+"""What the links dial where only a proxy leads to the cloud."""
+_FOR_NOBODY_ELSE = frozenset({"FEDGE_JOIN_TOKEN", "FEDGE_JOIN_TOKEN_FILE"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,12 +156,18 @@ def prepare(environment: Mapping[str, str], data: Path, socket: Path, joined: Jo
         authorities=identity.authorities,
         server_name=BROKER,
     )
-    definitions = edge_definitions(node=joined.node, admin=admin, link=link, cloud=joined.broker)
-    if device_password := environment.get("FEDGE_LINK_MQTT_PASSWORD"):
-        _add_devices(definitions, User(name="device", password=device_password))
+    is_forwarded = proxy_for(Address.parse(joined.broker, BROKER_PORT)) is not None
+    dialled = FORWARD if is_forwarded else joined.broker
+    definitions = edge_definitions(node=joined.node, admin=admin, link=link, cloud=dialled)
     broker = data / "rabbitmq"
+    anonymous = environment.get("FEDGE_MQTT_ANONYMOUS", "").lower() in {"1", "true", "yes", "on"}
+    conf = RABBITMQ_CONF.format(folder=broker, anonymous=str(anonymous).lower())
+    if anonymous:
+        user = User(name=ANONYMOUS, password=_kept_password(data / "anonymous-password"))
+        definitions = with_anonymous_devices(definitions, user)
+        conf += ANONYMOUS_CONF.format(name=user.name, password=user.password)
     _write(broker / "definitions.json", json.dumps(definitions))
-    _write(broker / "rabbitmq.conf", RABBITMQ_CONF.format(folder=broker))
+    _write(broker / "rabbitmq.conf", conf)
     _write(broker / "enabled_plugins", RABBITMQ_PLUGINS)
     containerd = data / "containerd"
     _write(containerd / "cni" / "10-fedge.conflist", json.dumps(NETWORK))
@@ -152,12 +175,8 @@ def prepare(environment: Mapping[str, str], data: Path, socket: Path, joined: Jo
         containerd / "config.toml",
         CONTAINERD_CONF.format(folder=containerd, socket=socket, pause=images.PAUSE.name),
     )
-    secret = ("PASSWORD", "TOKEN")
-    common = {
-        name: value
-        for name, value in environment.items()
-        if not any(each in name for each in secret)
-    }
+    common = {name: value for name, value in environment.items() if name not in _FOR_NOBODY_ELSE}
+    ask = ["env", f"HOME={broker}", f"RABBITMQ_NODENAME={NODE}", RABBITMQCTL, "eval"]
     return Edge(
         data=data,
         commands={
@@ -169,16 +188,10 @@ def prepare(environment: Mapping[str, str], data: Path, socket: Path, joined: Jo
                     **common,
                     "FEDGE_EDGE_NODE_NAME": joined.node,
                     "FEDGE_EDGE_DATA_DIR": str(data),
-                    "FEDGE_META_CLOUD_ADDRESS": joined.broker,
-                    "FEDGE_META_BROKER_COMMAND": json.dumps(
-                        [
-                            "env",
-                            f"HOME={broker}",
-                            f"RABBITMQ_NODENAME={NODE}",
-                            "rabbitmqctl",
-                            "eval",
-                        ]
-                    ),
+                    "FEDGE_META_CLOUD_ADDRESS": dialled,
+                    "FEDGE_META_FORWARD_TO": joined.broker if is_forwarded else "",
+                    "FEDGE_META_BROKER_COMMAND": json.dumps(ask),
+                    "FEDGE_TWIN_BROKER_COMMAND": json.dumps(ask),
                     "FEDGE_EDGE_AMQP_URL": f"amqp://{admin.name}:{admin.password}@127.0.0.1:5672/",
                     "FEDGE_EDGED_CRI_SOCKET": str(socket),
                     "FEDGE_TWIN_MQTT_URL": f"mqtt://{admin.name}:{admin.password}@127.0.0.1:1883",
@@ -188,15 +201,20 @@ def prepare(environment: Mapping[str, str], data: Path, socket: Path, joined: Jo
     )
 
 
-def _add_devices(definitions: dict[str, Any], device: User) -> None:
-    """Let devices speak MQTT and nothing else."""
-    own = r"^(mqtt-subscription-.*|amq\.topic)$"
-    definitions["users"].append(
-        {"name": device.name, "password": device.password, "tags": "", "limits": {}}
-    )
-    definitions["permissions"].append(
-        {"user": device.name, "vhost": "/", "configure": own, "write": own, "read": own}
-    )
+def _keep_in_memory(folder: Path) -> None:
+    """See that a folder is in memory: Secrets that pods read are not to reach the flash.
+
+    Raises:
+        SystemExit: it cannot be; with what to do.
+    """
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
+    if any(each[1] == str(folder) and each[2] == "tmpfs" for each in mounts):
+        return
+    options = "mode=0700,nosuid,nodev"
+    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+    if subprocess.run(command, check=False).returncode:
+        raise SystemExit(f"{folder} is not in memory: start the container with --tmpfs {folder}")
 
 
 def _rabbitmq_variables(folder: Path) -> dict[str, str]:
@@ -209,7 +227,9 @@ def _rabbitmq_variables(folder: Path) -> dict[str, str]:
         "RABBITMQ_LOGS": "-",
         "ERL_EPMD_ADDRESS": "127.0.0.1",
         # one scheduler: a third of the memory, and enough for a gateway
-        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 1:1",
+        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": (
+            "+S 1:1 -kernel inet_dist_use_interface {127,0,0,1}"
+        ),
     }
 
 
@@ -250,6 +270,7 @@ def main() -> int:
     data = Path("/var/lib/fedge")
     joined = join(os.environ, Identity.of(data / IDENTITY_FOLDER, os.environ))
     edge = prepare(os.environ, data, socket, joined)
+    _keep_in_memory(IN_MEMORY)
     socket.unlink(missing_ok=True)
     running = {
         name: subprocess.Popen(command, env=dict(variables))

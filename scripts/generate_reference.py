@@ -16,7 +16,7 @@ from typing import Any
 
 import typer
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import SecretStr
+from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from fedge_cli.app import app
@@ -83,11 +83,15 @@ def commands_page() -> str:
 PAGES = {"settings.md": settings_page, "cli.md": commands_page}
 
 
-def _settings(kind: type[ServiceSettings]) -> Iterator[tuple[str, str, str]]:
-    prefix = str(kind.model_config.get("env_prefix", ""))
+def _settings(kind: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str, str]]:
+    prefix = prefix or str(kind.model_config.get("env_prefix", ""))
     for name, field in kind.model_fields.items():
-        if inspect.isclass(field.annotation) and issubclass(field.annotation, ServiceSettings):
-            continue  # on the page in its own right
+        if inspect.isclass(field.annotation) and issubclass(field.annotation, BaseModel):
+            own = str(field.annotation.model_config.get("env_prefix", ""))
+            if issubclass(field.annotation, EdgeSettings):
+                continue  # on the page in its own right
+            yield from _settings(field.annotation, own or f"{prefix}{name.upper()}__")
+            continue
         limits = _limits(field)
         meaning = " ".join((field.description or "").split())
         yield f"{prefix}{name.upper()}", _default(field), meaning + (f" ({limits})" * bool(limits))

@@ -1,5 +1,6 @@
 """What nodes report, as it reaches the API."""
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -101,6 +102,23 @@ async def test_node_registers_itself_once_and_reports() -> None:
     await Nodes().report(api, report("nodes", NODE))
     assert [what for what, _, _ in api.calls] == ["patch", "create", "patch"]
     assert api.calls[1][2]["metadata"]["labels"] == {"kubernetes.io/os": "linux"}
+
+
+async def test_node_cannot_draw_pods_to_itself_by_labels_of_its_own_choice() -> None:
+    api = Api(NotFoundError("no such node"))
+    said = {
+        "kubernetes.io/arch": "arm64",
+        "kubernetes.io/hostname": "another",
+        "holds-the-keys": "true",
+        "node-restriction.kubernetes.io/vault": "",
+        "topology.kubernetes.io/zone": "z",
+    }
+    await Nodes().report(api, dataclasses.replace(report("nodes", NODE), labels=said))
+    for _, _, told in api.calls:
+        assert told["metadata"]["labels"] == {
+            "kubernetes.io/arch": "arm64",
+            "kubernetes.io/hostname": NODE,
+        }
 
 
 async def test_node_that_another_replica_has_just_registered_is_reported() -> None:

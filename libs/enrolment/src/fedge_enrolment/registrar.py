@@ -243,7 +243,10 @@ class Registrar:
         """
         node = _node(request.node)
         public_key = c.read_request(request.csr, node)
-        remedy = f"join again: `fedge token create --node {node}`, `fedge join TOKEN`"
+        remedy = (
+            "move the gateway's identity folder away and join again:"
+            f" `fedge token create --node {node}`, `fedge join TOKEN`"
+        )
         now = self._now()
         try:
             old = c.load(request.certificate.encode())
@@ -400,9 +403,17 @@ class Registrar:
         """Add an authority that signs after a while; return its fingerprint.
 
         Raises:
-            ChangedError: somebody else did it at the same moment, or not long ago.
+            RefusedError: another one is on its way.
         """
-        return c.fingerprint(await self._authorities.rotate(after))
+        try:
+            return c.fingerprint(await self._authorities.rotate(after))
+        except ChangedError as exc:
+            raise RefusedError(
+                "rotation_under_way",
+                CONFLICT,
+                f"no new authority was made: {exc}",
+                "`fedge ca show` lists those that are trusted",
+            ) from exc
 
     async def revocations(self) -> bytes:
         """Return the serial numbers of certificates that are revoked and not over (CRL, PEM)."""

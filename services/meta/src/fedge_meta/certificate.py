@@ -35,7 +35,7 @@ class Reader(Protocol):
 
 async def keep_valid(
     folder: Path,
-    broker: Reader,
+    broker: Reader | None,
     *,
     now: Callable[[], float] = time.time,
     renewing: tuple[str, ...] = (sys.executable, "-m", "fedge_enrolment"),
@@ -44,7 +44,8 @@ async def keep_valid(
 
     Args:
         folder: the node's identity.
-        broker: reads it for the links.
+        broker: reads it for the links; None: it cannot be told, and reads it when it starts, or
+            some minutes later.
         now: seconds since the epoch.
         renewing: command that renews the identity in the folder that is added to it.
     """
@@ -58,7 +59,10 @@ async def keep_valid(
             if said is None:
                 break
             log.error("certificate_not_renewed", reason=said)
-        await _tell(broker)
+        if broker is None:
+            log.warning("certificate_renewed", remedy="restart the broker, or set broker_command")
+        else:
+            await _tell(broker)
 
 
 async def _tell(broker: Reader) -> None:

@@ -45,15 +45,15 @@ async def run(settings: MetaSettings, ready: Ready) -> None:
         async with fabric.running(), asyncio.TaskGroup() as tasks:
             tasks.create_task(relay(store, keeping, fabric), name="relay")
             tasks.create_task(digests.run(), name="digests")
-            if settings.cloud_address:
-                broker = _broker(settings, node)
+            broker = _broker(settings, node) if settings.broker_command else None
+            if broker is not None:
                 work = _links(settings, broker, tasks).run()
                 tasks.create_task(work, name="links")
-                if edge.joined_file.exists():
-                    from fedge_meta.certificate import keep_valid  # noqa: PLC0415
+            if edge.joined_file.exists():
+                from fedge_meta.certificate import keep_valid  # noqa: PLC0415
 
-                    work = keep_valid(edge.identity_dir, broker)
-                    tasks.create_task(work, name="certificate")
+                work = keep_valid(edge.identity_dir, broker)
+                tasks.create_task(work, name="certificate")
             ready()
 
 

@@ -3,6 +3,8 @@
 https://kubernetes.io/docs/concepts/architecture/nodes/
 """
 
+from typing import Final
+
 import structlog
 
 from fedge_dispatch import Report, given_to_nodes
@@ -10,6 +12,19 @@ from fedge_kube import NODES, STRATEGIC_MERGE_PATCH, ConflictError, KubeClient, 
 from fedge_objects import JsonObject, NodeName, ObjectKey
 
 log = structlog.stdlib.get_logger("fedge.controller")
+
+
+OWN_LABELS: Final = frozenset(
+    {
+        "kubernetes.io/arch",
+        "kubernetes.io/os",
+        "kubernetes.io/hostname",
+        "node-role.kubernetes.io/edge",
+    }
+)
+"""What a node may say it is. By any other label it could draw pods, and their Secrets, to itself:
+those are for people to set."""
+_MAX_TOLD: Final = 10
 
 
 class Nodes:
@@ -47,7 +62,7 @@ class Nodes:
             NODES,
             "",
             report.key.name,
-            {"metadata": {"labels": dict(report.labels)}, "status": report.status},
+            {"metadata": {"labels": _labels(report)}, "status": report.status},
             subresource="status",
             content_type=STRATEGIC_MERGE_PATCH,
         )
@@ -56,7 +71,7 @@ class Nodes:
         node: JsonObject = {
             "apiVersion": "v1",
             "kind": "Node",
-            "metadata": {"name": report.key.name, "labels": dict(report.labels)},
+            "metadata": {"name": report.key.name, "labels": _labels(report)},
             "spec": {},
         }
         try:
@@ -64,3 +79,13 @@ class Nodes:
             log.info("node_registered", node=report.key.name)
         except ConflictError as exc:
             log.info("node_registered_already", node=report.key.name, reason=str(exc))
+
+
+def _labels(report: Report) -> dict[str, str]:
+    """Return the labels that the node may give itself."""
+    taken = {name: value for name, value in report.labels.items() if name in OWN_LABELS}
+    if "kubernetes.io/hostname" in taken:
+        taken["kubernetes.io/hostname"] = report.key.name
+    if left := sorted(report.labels.keys() - OWN_LABELS):
+        log.warning("labels_not_taken", node=report.key.name, labels=left[:_MAX_TOLD])
+    return taken

@@ -8,7 +8,7 @@ BIN := .venv/bin
 SOURCES := $(wildcard libs/*/src services/*/src)
 PYTEST_ARGS ?=
 
-.PHONY: help install demo down test test-rabbitmq4 check format lock bench-fabric bench-outage bench-pods bench-reconnect bench-twins chaos chaos-pods docs clean
+.PHONY: help install demo down test test-rabbitmq4 check format lock test-security bench-fabric bench-joins bench-outage bench-pods bench-reconnect bench-twins chaos chaos-pods docs clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,7 +25,10 @@ down: ## Stop everything that the demo started, and nothing else
 test: install check ## Check the code and run all tests
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-RABBITMQ4_TESTS ?= $(addprefix tests/integration/,device fabric hub local meta twin) tests/e2e
+test-security: install ## Attack a running system: every attack must be refused, and nothing else suffer
+	@$(BIN)/python -m pytest tests/security $(PYTEST_ARGS)
+
+RABBITMQ4_TESTS ?= $(addprefix tests/integration/,device fabric hub local meta twin) tests/e2e tests/security
 test-rabbitmq4: install ## Run the tests that use a RabbitMQ on version 4, from a folder of its own
 	@root=$$(scripts/rabbitmq4); FEDGE_RABBITMQ_ROOT=$$root \
 		$(BIN)/python -m pytest $(RABBITMQ4_TESTS) $(PYTEST_ARGS)
@@ -49,6 +52,9 @@ lock: ## Renew constraints.txt after a dependency changed
 
 bench-fabric: install ## Measure messages between edge and cloud against the bare broker links
 	@$(BIN)/python -m bench.fabric
+
+bench-joins: install ## Measure how long a gateway takes to join, and how long five hundred at once
+	@$(BIN)/python -m bench.joins
 
 bench-outage: install ## Send a million events through an outage: none may be lost (takes half an hour)
 	@$(BIN)/python -m bench.outage

@@ -293,12 +293,13 @@ def _link_permission(node: NodeName, user: str) -> dict[str, str]:
     queue = re.escape(link_queue(node))
     down, up = re.escape(topology.DOWN), re.escape(topology.UP)
     own = f"{queue}( [AB])?"
-    return _permission(user, f"^{own}$", f"^({own}|{up})$", f"^({down}|{own})$")
+    # not $, before which a line may end
+    return _permission(user, rf"^{own}\z", rf"^({own}|{up})\z", rf"^({down}|{own})\z")
 
 
 def _link_topic_permissions(node: NodeName, user: str) -> list[dict[str, str]]:
-    own = rf"^node\.{re.escape(encode_word(node))}(\..*)?$"
-    nothing = "^$"
+    own = rf"^node\.{re.escape(encode_word(node))}(\..*)?\z"
+    nothing = r"^\z"
     return [
         _topic_permission(user, topology.DOWN, write=nothing, read=own),
         _topic_permission(user, topology.UP, write=own, read=nothing),

@@ -237,6 +237,31 @@ async def test_a_rotation_has_both_authorities_trusted_and_the_new_one_sign_late
     assert len(c.split(server.chain)) == 2
 
 
+async def test_an_authority_whose_key_was_stolen_is_trusted_no_longer(cloud: Cloud) -> None:
+    slow, quick = c.new_key(), c.new_key()
+    old = await cloud.authorities.current()
+    left = await cloud.join(slow, await cloud.registrar.create_token(), NodeName("slow"))
+    grant = await cloud.join(quick, await cloud.registrar.create_token())
+    with refused("authority_signs"):
+        await cloud.registrar.distrust_authority(old.fingerprint)
+    await cloud.registrar.rotate_authority(timedelta(minutes=10))
+    cloud.clock.passes(timedelta(minutes=11))
+    renewed = await cloud.renew(quick, grant)
+    server = await cloud.authorities.server("hub", [])
+    await cloud.registrar.distrust_authority(old.fingerprint)
+    now = await cloud.authorities.current()
+    assert [c.fingerprint(each) for each in c.split(now.bundle)] == [now.fingerprint]
+    assert now.cross == b""
+    again = await cloud.authorities.server("hub", [])
+    assert again.chain != server.chain
+    assert c.is_issued_by(c.load(c.split(again.chain)[0]), [now.signing.certificate])
+    with refused("certificate_foreign"):
+        await cloud.renew(slow, left)
+    await cloud.renew(quick, renewed)
+    with refused("authority_unknown"):
+        await cloud.registrar.distrust_authority(old.fingerprint)
+
+
 async def test_tokens_from_before_a_rotation_still_work(cloud: Cloud) -> None:
     token = await cloud.registrar.create_token(lifetime=timedelta(hours=2))
     await cloud.registrar.rotate_authority(timedelta(minutes=10))

@@ -218,9 +218,39 @@ def show(
     namespace: Namespace = NAMESPACE,
     kubeconfig: Kubeconfig = None,
 ) -> None:
-    """Print the certificates of the authorities, newest first (PEM)."""
+    """Print the authorities that are trusted, newest first: fingerprints and certificates (PEM)."""
+    from fedge_enrolment import certificates as c  # noqa: PLC0415
+
     with told(), _opened(records, namespace, kubeconfig) as open_registrar:
-        typer.echo(open_registrar(lambda registrar: registrar.bundle()).decode(), nl=False)
+        bundle = open_registrar(lambda registrar: registrar.bundle())
+    for each in c.split(bundle):
+        typer.echo(
+            f"# {c.fingerprint(each).hex()} until {c.load(each).not_valid_after_utc:%Y-%m-%d}"
+        )
+        typer.echo(each.decode(), nl=False)
+
+
+@ca.command(epilog=examples("fedge ca distrust 4f6a..."))
+def distrust(
+    fingerprint: Annotated[
+        str, typer.Argument(help="As `fedge ca show` prints it: 64 characters.")
+    ],
+    records: RecordsFolder = None,
+    namespace: Namespace = NAMESPACE,
+    kubeconfig: Kubeconfig = None,
+) -> None:
+    """Trust a former certificate authority no longer, whose key was stolen.
+
+    Brokers read their files again within two minutes; then nobody gets in by what it signed. Nodes
+    that have not renewed their certificates since the rotation have to join again.
+    """
+    with told(), _opened(records, namespace, kubeconfig) as open_registrar:
+        try:
+            wanted = bytes.fromhex(fingerprint)
+        except ValueError as exc:
+            raise UsageError(f"{fingerprint!r} is no fingerprint: see `fedge ca show`") from exc
+        open_registrar(lambda registrar: registrar.distrust_authority(wanted))
+    typer.echo(f"authority {fingerprint} is trusted no longer")
 
 
 Ask = Callable[["Registrar"], Coroutine[Any, Any, T]]

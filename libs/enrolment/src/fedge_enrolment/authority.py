@@ -22,6 +22,7 @@ from fedge_enrolment.records import (
     Record,
     Records,
 )
+from fedge_enrolment.refusals import CONFLICT, RefusedError
 
 log = structlog.stdlib.get_logger("fedge.enrolment")
 
@@ -139,6 +140,50 @@ class Authorities:
         await self._records.replace(record, data)
         self._known = None
         return new.certificate
+
+    async def distrust(self, fingerprint: bytes) -> None:
+        """Have an authority trusted no longer, e.g. because its key was stolen.
+
+        What it signed is worth nothing as soon as whoever verifies has read its files again.
+
+        Args:
+            fingerprint: of its certificate.
+
+        Raises:
+            RefusedError: it is the one that signs, or not trusted anyway.
+            ChangedError: somebody else changed the authorities at the same moment.
+        """
+        authority = await self._found()
+        if fingerprint == authority.fingerprint:
+            raise RefusedError(
+                "authority_signs",
+                CONFLICT,
+                f"authority {fingerprint.hex()} is the one that signs",
+                "make another first, `fedge ca rotate`, and wait until all have renewed by it",
+            )
+        record = await self._records.get(AUTHORITY, CLOUD)
+        if record is None:
+            raise ChangedError("the authority was removed meanwhile")
+        trusted = {c.fingerprint(each): each for each in c.split(record.data[_BUNDLE].encode())}
+        if fingerprint not in trusted or _NEXT in record.data:
+            raise RefusedError(
+                "authority_unknown",
+                CONFLICT,
+                f"no authority {fingerprint.hex()} is trusted, or a new one is on its way",
+                "see `fedge ca show`",
+            )
+        former = trusted.pop(fingerprint)
+        cross = c.split(record.data[_CROSS].encode())
+        data = {
+            **record.data,
+            _BUNDLE: b"".join(trusted.values()).decode(),
+            _CROSS: b"".join(
+                each for each in cross if not c.is_issued_by(c.load(each), [former])
+            ).decode(),
+        }
+        await self._records.replace(record, data)
+        self._known = None
+        log.warning("authority_distrusted", fingerprint=fingerprint.hex())
 
     def _is_due(self, record: Record) -> bool:
         return _NEXT in record.data and self._now() >= datetime.fromisoformat(

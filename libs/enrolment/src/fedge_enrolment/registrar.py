@@ -415,6 +415,20 @@ class Registrar:
                 "`fedge ca show` lists those that are trusted",
             ) from exc
 
+    async def distrust_authority(self, fingerprint: bytes) -> None:
+        """Have a former authority trusted no longer; nodes that did not renew since are out.
+
+        Raises:
+            RefusedError: it is the one that signs, or not trusted anyway.
+        """
+        for _ in range(_ATTEMPTS):
+            try:
+                await self._authorities.distrust(fingerprint)
+            except ChangedError:
+                continue
+            return
+        raise _too_busy("the authority")
+
     async def revocations(self) -> bytes:
         """Return the serial numbers of certificates that are revoked and not over (CRL, PEM)."""
         authority = await self._authorities.current()

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -60,8 +60,11 @@ def test_authorities_are_shown_changed_and_distrusted(records: Path) -> None:
     [old] = shown()
     assert "fedge ca rotate" in fedge(records, "ca", "distrust", old, code=1)
     assert "fedge ca show" in fedge(records, "ca", "distrust", "nonsense", code=2)
-    new = fedge(records, "ca", "rotate", "--after=0s").split()[-1]
+    new = fedge(records, "ca", "rotate", "--after=1m").split()[-1]
     assert shown() == [new, old]
+    assert "on its way already" in fedge(records, "ca", "rotate", code=1)
+    later = Authorities(FolderRecords(records), lambda: datetime.now(UTC) + timedelta(minutes=2))
+    assert asyncio.run(later.current()).fingerprint.hex() == new
     fedge(records, "ca", "distrust", old)
     assert shown() == [new]
     assert "fedge ca show" in fedge(records, "ca", "distrust", old, code=1)

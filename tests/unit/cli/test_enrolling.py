@@ -64,6 +64,7 @@ def test_authorities_are_shown_changed_and_distrusted(records: Path) -> None:
     assert shown() == [new, old]
     assert "on its way already" in fedge(records, "ca", "rotate", code=1)
     later = Authorities(FolderRecords(records), lambda: datetime.now(UTC) + timedelta(minutes=2))
+    structlog.reset_defaults()
     assert asyncio.run(later.current()).fingerprint.hex() == new
     fedge(records, "ca", "distrust", old)
     assert shown() == [new]

@@ -8,7 +8,7 @@ from typing_extensions import override
 
 from fedge_fabric import Envelope, InvalidError, UnavailableError, UnroutableError
 from fedge_hub.domain import Nodes
-from fedge_hub.ports import Applied, Clock, CloudLink, Downlink, WantedStore
+from fedge_hub.ports import Applied, Clock, CloudLink, Downlink, NoSealingKeyError, WantedStore
 from fedge_objects import Change, NodeName, ObjectKey, Version, VersionTree
 from tests.contract.wanted_store import (
     NODE,
@@ -38,6 +38,7 @@ class World(Downlink, CloudLink, Clock):
     asked: list[str] = field(default_factory=list)
     linked: bool = True
     broken: bool = False
+    keyless: bool = False
 
     @override
     async def send(self, node: NodeName, change: Change) -> None:
@@ -45,6 +46,8 @@ class World(Downlink, CloudLink, Clock):
             raise UnavailableError("the broker is away")
         if not self.linked:
             raise UnroutableError("never linked")
+        if self.keyless and change.key.resource == "secrets":
+            raise NoSealingKeyError("no key")
         self.sent.append(change)
 
     @override
@@ -105,6 +108,23 @@ async def test_present_node_is_sent_a_change_at_once_and_only_once(hub: Hub) -> 
     await hub.nodes.want(NODE, change("a", 5, 5))
     await hub.nodes.want(NODE, change("a", 5, 5))
     assert hub.world.sent == [change("a", 5, 5)]
+
+
+async def test_secret_of_a_node_without_a_key_waits_and_holds_up_nothing_else(hub: Hub) -> None:
+    secret = Change(
+        key=ObjectKey("secrets", "d", "a"), version=Version(5, 5), object={"metadata": {}}
+    )
+    hub.world.keyless = True
+    await hub.arrives()
+    hub.world.time += 31
+    await hub.nodes.want(NODE, secret)
+    await hub.nodes.want(NODE, change("b", 6, 6))
+    await hub.arrives()
+    assert hub.world.sent == [change("b", 6, 6)]
+    hub.world.keyless = False  # it joined again
+    hub.world.time += 31
+    await hub.arrives(b=Version(6, 6))
+    assert hub.world.sent == [change("b", 6, 6), secret]
 
 
 async def test_absent_node_is_sent_one_message_per_object_when_it_is_back(hub: Hub) -> None:

@@ -40,7 +40,10 @@ def of_cloud(api: "Api", namespace: str) -> Iterator[Check]:
     yield ok("API server", f"answers, {version.get('gitVersion', 'version unknown')}")
     yield _definitions(api)
     yield from _enrolment(api, namespace)
-    yield from _nodes(api, namespace)
+    if "+fedge" in str(version.get("gitVersion")):
+        yield from _nodes(api, namespace)
+    else:
+        yield from _nodes_of_cluster(api, namespace)
 
 
 def print_checks(checks: Iterable[Check], output: str) -> bool:
@@ -157,13 +160,40 @@ def _nodes(api: "Api", namespace: str) -> Iterator[Check]:
     for error in errors:
         where = "hub" if isinstance(error, AwayError) else "nodes"
         yield fail(where, str(error), "see that hub runs, and that the API server reaches it")
-    checks = [_node(each, records.get(each["node"])) for each in statuses]
+    yield from _summary([_node(each, records.get(each["node"])) for each in statuses])
+
+
+def _summary(checks: list[Check]) -> Iterator[Check]:
     good = [each for each in checks if each.level is Level.OK]
     bad = [each for each in checks if each.level is not Level.OK]
     yield ok("nodes", f"{len(good)} of {len(checks)} are linked and their certificates valid")
     yield from bad[:_MAX_NODES]
     if len(bad) > _MAX_NODES:
         yield warn("nodes", f"{len(bad) - _MAX_NODES} more are not well", "see `fedge status`")
+
+
+def _nodes_of_cluster(api: "Api", namespace: str) -> Iterator[Check]:
+    """Check nodes by what a cluster itself says of them: its API server cannot ask hub."""
+    from fedge_cli.enrolling import nodes_of  # noqa: PLC0415
+    from fedge_cli.staleness import NODE_PATH  # noqa: PLC0415
+
+    try:
+        records = {each["node"]: each for each in nodes_of(api, namespace)}
+        found = {each["metadata"]["name"]: each for each in api.request("GET", NODE_PATH)["items"]}
+    except CommandError as exc:
+        yield fail("nodes", str(exc), "let your user list nodes")
+        return
+    # others than those that joined are none of fedge's
+    links = {name: _is_ready(found.get(name)) for name in records}
+    yield from _summary(
+        [_node({"node": name, "link": link}, records[name]) for name, link in links.items()]
+    )
+
+
+def _is_ready(node: dict[str, Any] | None) -> str:
+    conditions = ((node or {}).get("status") or {}).get("conditions") or ()
+    ready = {each["type"]: each["status"] for each in conditions}.get("Ready")
+    return "up" if ready == "True" else "never" if node is None else "down"
 
 
 def _node(status: dict[str, Any], record: dict[str, Any] | None) -> Check:

@@ -30,9 +30,8 @@ from fedge_service import backoff
 constants.DOMAIN_REGEX["queue-name"] = re.compile(".*")
 
 VICTIM = NodeName("gw-1.plant.example")
-SETTINGS = {"FEDGE_EDGE_HEARTBEAT_SECONDS": "1"}
+SETTINGS = {"FEDGE_EDGE_HEARTBEAT_SECONDS": "1", "FEDGE_HUB_BELIEVED_UNKNOWN_SECONDS": "5"}
 DEADLINE_SECONDS = 60.0
-"""Hub tries again for 40 s what it cannot judge yet, before it is put aside."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -47,4 +47,4 @@ async def test_a_command_that_is_not_there_or_fails_is_tried_again() -> None:
         await evaluate(["/none"], "1")
     with pytest.raises(UnavailableError, match="oh no"):
         await evaluate(["/bin/sh", "-c", "echo oh no; exit 3", "sh"], "1")
-    assert await evaluate(["/bin/echo"], "1 + 1") == "1 + 1"
+    assert "begin 1 + 1 end" in await evaluate(["/bin/echo"], "1 + 1")

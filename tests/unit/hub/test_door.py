@@ -64,7 +64,7 @@ class Room:
                 self.heard += piece
                 writer.write(piece)
                 await writer.drain()
-        writer.close()
+        await close(writer)
 
 
 @asynccontextmanager

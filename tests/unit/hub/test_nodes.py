@@ -390,6 +390,21 @@ async def test_report_waits_while_it_is_not_known_what_the_node_should_have(hub:
         await hub.nodes.check_speaks_for_itself(NODE, KEY)
 
 
+async def test_report_of_what_nobody_tells_of_is_refused_in_the_end_and_asked_for_later(
+    hub: Hub,
+) -> None:
+    lease = ObjectKey("leases", "kube-node-lease", "another")
+    for wait in (120, 1):
+        with pytest.raises(UnavailableError, match="not known yet"):
+            await hub.nodes.check_speaks_for_itself(NODE, lease)
+        hub.world.time += wait
+    with pytest.raises(InvalidError, match="no service has told of its leases"):
+        await hub.nodes.check_speaks_for_itself(NODE, lease)
+    await hub.nodes.listed(NODE, "leases", set(), Version(6, 6))
+    await hub.nodes.listed(NODE, "leases", set(), Version(7, 7))
+    assert hub.world.asked == ["statuses"]
+
+
 async def test_node_that_has_the_same_content_in_an_older_version_lacks_nothing(hub: Hub) -> None:
     await hub.arrives()
     await hub.nodes.want(NODE, change("a", 5, 5, content=1))

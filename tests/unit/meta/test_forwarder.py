@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+from structlog.testing import capture_logs
 
 from fedge_enrolment.dialling import Address
 from fedge_meta.forwarder import Forwarder
@@ -139,22 +140,23 @@ async def test_a_broken_proxy_breaks_the_links_so_that_they_dial_again(
 
 
 async def test_what_a_proxy_refuses_is_told_once_and_not_reached(
-    way: Proxy, broker: Broker, capsys: pytest.CaptureFixture[str]
+    way: Proxy, broker: Broker
 ) -> None:
     way.refuses = True
-    async with forwarding(broker.port) as (forwarder, port):
-        assert not await forwarder.is_reachable()
-        for _ in range(3):
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            with contextlib.suppress(ConnectionResetError):
-                assert await reader.read() == b""
-            await close(writer)
-        way.refuses = False
-        assert await forwarder.is_reachable()
-    told = capsys.readouterr().out
-    assert told.count("link_not_forwarded") == 1
-    assert "does not connect to" in told
-    assert "p@ss" not in told
+    with capture_logs() as logs:
+        async with forwarding(broker.port) as (forwarder, port):
+            assert not await forwarder.is_reachable()
+            for _ in range(3):
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                with contextlib.suppress(ConnectionResetError):
+                    assert await reader.read() == b""
+                await close(writer)
+            way.refuses = False
+            assert await forwarder.is_reachable()
+    told = [each for each in logs if each["event"] == "link_not_forwarded"]
+    assert len(told) == 1
+    assert "does not connect to" in told[0]["reason"]
+    assert "p@ss" not in str(logs)
 
 
 async def test_a_cloud_that_is_away_is_not_reached(way: Proxy) -> None:

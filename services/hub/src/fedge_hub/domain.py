@@ -30,6 +30,10 @@ MAX_OBJECTS = 200_000
 """More are not believed to be on one node; else it could fill the store by only saying so."""
 
 
+BELIEVED_UNKNOWN_SECONDS = 120.0
+"""For so long a node's words about what nobody has told of yet wait, from the first of them."""
+
+
 class Nodes:
     """All nodes' wanted objects and presence."""
 
@@ -41,12 +45,15 @@ class Nodes:
         cloud: CloudLink,
         clock: Clock,
         absent_after_heartbeats: float,
+        believed_unknown_seconds: float = BELIEVED_UNKNOWN_SECONDS,
     ) -> None:
         self._store = store
         self._down = down
         self._cloud = cloud
         self._clock = clock
         self._absent_after = absent_after_heartbeats
+        self._believed_unknown = believed_unknown_seconds
+        self._unknown_since: dict[NodeName, float] = {}
 
     async def want(self, node: NodeName, change: Change) -> None:
         """Take note of what ``node`` should have, and send it if the node is there."""
@@ -90,6 +97,9 @@ class Nodes:
         for key in missing:
             await self._store.want(node, Change(key=key, version=version, object=None))
         await self._store.mark_listed(node, resource, version)
+        if before is None and self._unknown_since.pop(node, None) is not None:
+            # what it said of these meanwhile may have been refused
+            await self._ask_statuses(node)
         if missing and await self.is_present(node):
             await self._send_unsent(node, missing)
 
@@ -239,7 +249,8 @@ class Nodes:
         """Make sure that ``node`` may report about ``key``.
 
         Raises:
-            InvalidError: the object does not concern the node.
+            InvalidError: the object does not concern the node, or nobody has told of such objects
+                for long: waiting for ever, it would take the place of what others say.
             UnavailableError: not known yet, because the store is being filled.
         """
         if key.resource == "nodes":
@@ -250,7 +261,19 @@ class Nodes:
             return
         if key.resource in await self._store.listed(node):
             raise InvalidError(f"node {node!r} reports about {key}, which is not its own")
+        now = self._clock.now()
+        if abs(now - self._unknown_since.setdefault(node, now)) > self._believed_unknown:
+            raise InvalidError(
+                f"node {node!r} reports about {key}, and no service has told of its"
+                f" {key.resource}: is the one that does running?"
+            )
         raise UnavailableError(f"it is not known yet what node {node!r} should have")
+
+    async def _ask_statuses(self, node: NodeName) -> None:
+        try:
+            await self._down.ask_statuses(node)
+        except UnroutableError:
+            log.info("node_not_linked_down", node=node)
 
     async def _send_unsent(self, node: NodeName, keys: Collection[ObjectKey] | None = None) -> None:
         for change in await self._store.unsent(node, keys):

@@ -11,8 +11,8 @@ import contextlib
 import resource
 import socket
 from collections import OrderedDict
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
 
 import structlog
 
@@ -54,6 +54,7 @@ class Door:
         self._otherwise = otherwise
         self._idle = idle
         self._waiting: OrderedDict[asyncio.StreamWriter, None] = OrderedDict()
+        self._inside: set[asyncio.Task[Any] | None] = set()
         self._open = 0
         self._dropped = 0
         self._peers: dict[int, str] = {}
@@ -68,10 +69,22 @@ class Door:
         server = await asyncio.start_server(
             self._enter, sock=listening, limit=_MAX_HELLO, backlog=_BACKLOG
         )
-        async with server:
-            await server.serve_forever()
+        try:
+            async with server:
+                await server.serve_forever()
+        finally:
+            await _cancelled(self._inside)
 
     async def _enter(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        self._inside.add(task)
+        try:
+            await self._serve(reader, writer)
+        finally:
+            self._inside.discard(task)
+            await _abort(writer)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         peer = writer.get_extra_info("peername")
         self._make_room()
         self._waiting[writer] = None
@@ -81,14 +94,12 @@ class Door:
         except (TimeoutError, NotTlsError, asyncio.IncompleteReadError, OSError) as exc:
             if isinstance(exc, NotTlsError):
                 log.warning("connection_refused", peer=_text(peer), reason=str(exc))
-            writer.transport.abort()
             return
         finally:
             self._waiting.pop(writer, None)
         name = server_name(hello)
         if self._open >= MAX_OPEN:
             log.warning("connection_refused", peer=_text(peer), reason="too many are open")
-            writer.transport.abort()
             return
         self._open += 1
         try:
@@ -96,7 +107,6 @@ class Door:
             await self._hand_on(reader, writer, hello, room, _text(peer))
         finally:
             self._open -= 1
-            writer.transport.abort()
 
     def _make_room(self) -> None:
         while len(self._waiting) >= MAX_WAITING:
@@ -131,7 +141,20 @@ class Door:
             log.debug("connection_ended", peer=peer, room=room, reason=repr(group.exceptions[0]))
         finally:
             self._peers.pop(port, None)
-            outer.transport.abort()
+            await _abort(outer)
+
+
+async def _cancelled(tasks: Iterable[asyncio.Task[Any] | None]) -> None:
+    running = [each for each in tasks if each is not None]
+    for each in running:
+        each.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
+
+
+async def _abort(writer: asyncio.StreamWriter) -> None:
+    writer.transport.abort()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
 
 
 async def _pass_on(

@@ -62,6 +62,7 @@ async def run(settings: HubSettings, ready: Ready) -> None:
             cloud=cloud,
             clock=clock,
             absent_after_heartbeats=settings.absent_after_heartbeats,
+            believed_unknown_seconds=settings.believed_unknown_seconds,
         )
         Handlers(nodes=nodes, events=events, cloud=cloud, requests=requests).subscribe(fabric)
         server = uvicorn.Server(

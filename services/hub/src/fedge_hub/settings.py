@@ -94,5 +94,11 @@ class HubSettings(ServiceSettings):
     nothing, so that one newest version per object waits for it and no backlog; too low and a slow
     link counts as none."""
 
+    believed_unknown_seconds: float = Field(default=120.0, gt=0)
+    """For so long a node's reports of objects that no service has told of wait for one that does,
+    from the first of them. Then they are refused, and asked for again should one tell of them. Too
+    short and a slow start of controller costs questions; too long and a node that lies can keep
+    more of hub waiting."""
+
     enrolment: EnrolmentSettings = Field(default_factory=EnrolmentSettings)
     """How gateways join."""

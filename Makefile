@@ -23,7 +23,7 @@ down: ## Stop everything that the demo started, and nothing else
 	@if [ -x $(BIN)/fedge ]; then $(BIN)/fedge down; fi
 
 test: install check ## Check the code and run all tests
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@scripts/test $(PYTEST_ARGS)
 
 test-security: install ## Attack a running system: every attack must be refused, and nothing else suffer
 	@$(BIN)/python -m pytest tests/security $(PYTEST_ARGS)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -18,9 +19,16 @@ from fedge_enrolment.tokens import JoinToken
 
 
 @pytest.fixture
-def records(tmp_path: Path) -> Path:
+def log() -> Iterator[None]:
+    """Undo what commands do to the log, which goes where their errors went."""
+    structlog.reset_defaults()
+    yield
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def records(tmp_path: Path, log: None) -> Path:
     """Records as hub leaves them when it has started."""
-    structlog.reset_defaults()  # a command before may have had its log go elsewhere
     found = FolderRecords(tmp_path)
     terms = {"cloud": "cloud.example:443", "broker": "cloud.example:443"}
     asyncio.run(found.create(AUTHORITY, TERMS, terms))

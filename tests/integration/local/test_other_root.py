@@ -33,26 +33,26 @@ def folder(tmp_path: Path) -> Path:
 
 async def test_command_writes_to_its_folder_and_sees_none_beside_it(folder: Path) -> None:
     script = f"echo mine >{folder}/file; ls {folder.parent}"
-    seen = await run(within(MACHINE, folder, ["/bin/sh", "-c", script]))
+    seen = await run(within(MACHINE, [folder], ["/bin/sh", "-c", script]))
     assert seen.split() == ["inside"]
     assert (folder / "file").read_text() == "mine\n"
 
 
 async def test_command_cannot_change_the_other_root(folder: Path) -> None:
     script = "touch /usr/fedge-test /etc/fedge-test || echo refused"
-    assert await run(within(MACHINE, folder, ["/bin/sh", "-c", script])) == "refused\n"
+    assert await run(within(MACHINE, [folder], ["/bin/sh", "-c", script])) == "refused\n"
 
 
 async def test_command_has_the_names_of_hosts_of_this_machine(folder: Path) -> None:
     hosts = ["/bin/cat", "/etc/hosts"]
-    assert await run(within(MACHINE, folder, hosts)) == await run(hosts)
+    assert await run(within(MACHINE, [folder], hosts)) == await run(hosts)
 
 
 async def test_command_keeps_the_pid_and_leaves_no_mount(folder: Path) -> None:
     before = mounts()
     script = f"echo $$ >{folder}/new; mv {folder}/new {folder}/pid; exec sleep 1000"
     process = spawn(
-        within(MACHINE, folder, ["/bin/sh", "-c", script]),
+        within(MACHINE, [folder], ["/bin/sh", "-c", script]),
         env=environment(),
         log=folder / "log",
     )
@@ -67,3 +67,11 @@ async def test_command_keeps_the_pid_and_leaves_no_mount(folder: Path) -> None:
     finally:
         await process.kill()
     assert mounts() == before
+
+
+async def test_command_sees_each_folder_that_it_is_given(folder: Path) -> None:
+    other = folder.parent / "other" / "made"
+    script = f"echo mine >{other}/file; ls {folder.parent}"
+    seen = await run(within(MACHINE, [folder, other], ["/bin/sh", "-c", script]))
+    assert seen.split() == ["inside", "other"]
+    assert (other / "file").read_text() == "mine\n"

@@ -115,6 +115,7 @@ class Edge:
             plugins=EDGE_PLUGINS,
             mqtt=("0.0.0.0", MQTT_PORT),  # noqa: S104 - devices come from the host's own network
             mqtt_anonymous=True,
+            reads=[self.identity.folder],
             memory_bytes=_MEMORY_BYTES,
         )
         account = self.account = f"{admin.name}:{admin.password}"

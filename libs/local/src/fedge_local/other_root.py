@@ -2,8 +2,8 @@
 
 A program of a newer Debian needs the C library of that Debian. It gets a root of its own in a mount
 namespace of its own: the other system's programs read-only, this machine's devices, processes and
-names of hosts, and one folder of this machine at the path that it has outside. The mounts are in
-the namespace only and go with the last process in it; nothing is written to the other root.
+names of hosts, and chosen folders of this machine at the paths that they have outside. The mounts
+are in the namespace only and go with the last process in it; nothing is written to the other root.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from fedge_local.commands import program
 # has ended before it: the process that is asked for is the one that was started.
 _ENTER = """
 set -e
-root=$1 folder=$2; shift 2
+root=$1 folders=$2; shift 2
 new=$root/mnt
 mount -t tmpfs -o mode=755,size=1m tmpfs "$new"
 for each in bin etc lib lib32 lib64 libx32 sbin usr; do
@@ -35,17 +35,21 @@ for each in dev proc sys; do
     mkdir "$new/$each"; mount --rbind "/$each" "$new/$each"
 done
 mkdir "$new/run" "$new/tmp"; chmod 1777 "$new/tmp"
-mkdir -p "$new$folder"; mount --rbind "$folder" "$new$folder"
+while [ "$folders" != 0 ]; do
+    mkdir -p "$1" "$new$1"; mount --rbind "$1" "$new$1"
+    shift; folders=$((folders - 1))
+done
 exec chroot "$new" "$@"
 """
 
 
-def within(root: Path, folder: Path, command: Sequence[str]) -> list[str]:
+def within(root: Path, folders: Sequence[Path], command: Sequence[str]) -> list[str]:
     """Return the command that runs ``command`` in the other root; needs the rights of root.
 
     Args:
         root: folder of the other system, with a folder ``mnt``.
-        folder: of this machine, the only one that the command sees, at the same path.
+        folders: of this machine, the only ones that the command sees, at the same paths; one that
+            is not there is made.
         command: its program as a path in the other root.
 
     Raises:
@@ -53,5 +57,6 @@ def within(root: Path, folder: Path, command: Sequence[str]) -> list[str]:
     """
     return [
         program("unshare"), "--mount", "--",
-        "/bin/sh", "-c", _ENTER, "other-root", str(root), str(folder), *command,
+        "/bin/sh", "-c", _ENTER, "other-root", str(root), str(len(folders)),
+        *map(str, folders), *command,
     ]  # fmt: skip

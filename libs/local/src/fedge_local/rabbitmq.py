@@ -123,6 +123,7 @@ class RabbitMQ(Server):
         mqtt_anonymous: bool = False,
         management: tuple[str, int] | None = None,
         tls: Tls | None = None,
+        reads: Sequence[Path] = (),
         memory_bytes: int = 512 * _MEGABYTE,
         disk_free_bytes: int = 50 * _MEGABYTE,
         emulator: str = SMALL,
@@ -142,6 +143,7 @@ class RabbitMQ(Server):
             mqtt_anonymous: whether devices without a password are let in.
             management: address and port for the HTTP API, if its plugin is enabled.
             tls: where clients with certificates come in, if the plugin for them is enabled.
+            reads: folders of files that are named in its definitions.
             memory_bytes: above this publishers are made to wait.
             disk_free_bytes: below this too.
             emulator: flags for Erlang's emulator.
@@ -159,6 +161,7 @@ class RabbitMQ(Server):
         self._mqtt_anonymous = mqtt_anonymous
         self._management = management
         self._tls = tls
+        self._reads = [*reads, *([tls.folder] if tls is not None else [])]
         self._memory_bytes = memory_bytes
         self._disk_free_bytes = disk_free_bytes
         self._emulator = emulator
@@ -277,7 +280,7 @@ class RabbitMQ(Server):
     def _from_its_root(self, source: Installation, command: Sequence[str]) -> list[str]:
         if source.is_of_this_machine:
             return list(command)
-        return within(source.root, self.folder, command)
+        return within(source.root, [self.folder, *self._reads], command)
 
     @property
     def _home(self) -> Path:

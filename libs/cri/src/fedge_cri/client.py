@@ -12,6 +12,7 @@ import structlog
 from grpc import aio
 from typing_extensions import override
 
+import fedge_tracing as tracing
 from fedge_cri import translation as tr
 from fedge_cri._generated import containerd_events_pb2 as ev
 from fedge_cri._generated import containerd_events_pb2_grpc as ev_grpc
@@ -41,6 +42,7 @@ from fedge_cri.model import (
 )
 from fedge_cri.port import Runtime
 from fedge_service import backoff
+from fedge_tracing import names
 
 log = structlog.stdlib.get_logger("fedge.cri")
 
@@ -54,6 +56,7 @@ EXEC_MARGIN_SECONDS = 5.0
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 
 _CONTAINERD_FILTERS = ['topic=="/tasks/exit",namespace==k8s.io']
+_OF_IMAGES = {"ListImages", "ImageStatus", "PullImage", "RemoveImage", "ImageFsInfo"}
 _TOLD = {v1.CONTAINER_STOPPED_EVENT, v1.CONTAINER_DELETED_EVENT}
 """What is done at the caller's own request needs no telling."""
 
@@ -177,16 +180,17 @@ class CriRuntime(Runtime):
         # the protocol counts in whole seconds, and 0 means for ever
         whole = max(1, math.ceil(timeout_seconds))
         request = v1.ExecSyncRequest(container_id=container_id, cmd=command, timeout=whole)
-        try:
-            answer = await self._runtime.ExecSync(request, timeout=whole + EXEC_MARGIN_SECONDS)
-        except aio.AioRpcError as exc:
-            if exc.code() is grpc.StatusCode.DEADLINE_EXCEEDED or "timeout" in (
-                exc.details() or ""
-            ):
-                raise ExecTimeoutError(
-                    f"command {list(command)} timed out after {whole} s"
-                ) from exc
-            raise _translated(exc) from exc
+        with _traced(request):
+            try:
+                answer = await self._runtime.ExecSync(request, timeout=whole + EXEC_MARGIN_SECONDS)
+            except aio.AioRpcError as exc:
+                if exc.code() is grpc.StatusCode.DEADLINE_EXCEEDED or "timeout" in (
+                    exc.details() or ""
+                ):
+                    raise ExecTimeoutError(
+                        f"command {list(command)} timed out after {whole} s"
+                    ) from exc
+                raise _translated(exc) from exc
         return ExecResult(stdout=answer.stdout, stderr=answer.stderr, exit_code=answer.exit_code)
 
     @override
@@ -287,10 +291,17 @@ class CriRuntime(Runtime):
 
     @staticmethod
     async def _call(method: Any, request: Any, *, seconds: float = CALL_SECONDS) -> Any:
-        try:
-            return await method(request, timeout=seconds, wait_for_ready=False)
-        except aio.AioRpcError as exc:
-            raise _translated(exc) from exc
+        with _traced(request) as active:
+            told = active.traceparent
+            try:
+                return await method(
+                    request,
+                    timeout=seconds,
+                    wait_for_ready=False,
+                    metadata=(("traceparent", told),) if told else None,
+                )
+            except aio.AioRpcError as exc:
+                raise _translated(exc) from exc
 
     @staticmethod
     async def _if_there(call: Awaitable[object]) -> None:
@@ -298,6 +309,42 @@ class CriRuntime(Runtime):
             await call
         except NotFoundError as exc:
             log.debug("already_gone", reason=str(exc))
+
+
+def _traced(request: Any) -> tracing.Spanning:
+    """Return the span of a call.
+
+    https://opentelemetry.io/docs/specs/semconv/rpc/grpc/
+    """
+    what = type(request).__name__.removesuffix("Request")
+    service = "ImageService" if what in _OF_IMAGES else "RuntimeService"
+    method = f"runtime.v1.{service}/{what}"
+    return tracing.span(
+        method,
+        kind=tracing.SpanKind.CLIENT,
+        attributes={
+            names.RPC_SYSTEM_NAME: "grpc",
+            names.RPC_METHOD: method,
+            **_about(request),
+        },
+    )
+
+
+def _about(request: Any) -> dict[str, str]:
+    match request:
+        case v1.PullImageRequest() | v1.ImageStatusRequest():
+            return {names.CONTAINER_IMAGE_NAME: request.image.image}
+        case v1.CreateContainerRequest():
+            return {names.K8S_CONTAINER_NAME: request.config.metadata.name}
+        case (
+            v1.StartContainerRequest()
+            | v1.StopContainerRequest()
+            | v1.ContainerStatusRequest()
+            | v1.ExecSyncRequest()
+        ):
+            return {names.CONTAINER_ID: request.container_id}
+        case _:
+            return {}
 
 
 async def _after_opening(call: Any) -> AsyncIterator[Any]:

@@ -58,7 +58,7 @@ async def serve(
     telling = Telling(fabric, service=service)
     async with KubeClient.connected(kubeconfig) as kube:
         reports = Reports(kube, plugins, write_every_seconds=write_every_seconds, budget=budget)
-        watching = Watching(kube, placement, telling, reports, companions, makers)
+        watching = Watching(kube, placement, telling, reports, companions, makers, service=service)
         handlers = Handlers(placement=placement, telling=telling, reports=reports)
         handlers.subscribe(
             fabric,

@@ -1,18 +1,30 @@
-"""Following the API's objects, and telling what follows from them."""
+"""Following the API's objects, and telling what follows from them.
+
+Here the trace of a change begins: below the one that an annotation of the object names, where it is
+a new one, else anew.
+"""
 
 import asyncio
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime
 
 import structlog
 
-from fedge_dispatch.placement import Placement
+import fedge_tracing as tracing
+from fedge_dispatch.placement import Decision, Placement
 from fedge_dispatch.reports import Reports
 from fedge_dispatch.resources import Companion, Maker, ResourcePlugin, key_of, revision_of
 from fedge_dispatch.telling import Telling
 from fedge_kube import Changed, KubeClient, Listed, NotServed, Removed, observe
 from fedge_objects import JsonObject, ObjectKey
+from fedge_tracing import Active, Cause, Spanning, Tracer, names
 
 log = structlog.stdlib.get_logger("fedge.dispatch")
+
+RECENT_SECONDS = 600.0
+"""What changed so lately and is found in a list changed while nobody watched."""
 
 
 class Watching:
@@ -26,6 +38,8 @@ class Watching:
         reports: Reports,
         companions: Sequence[Companion] = (),
         makers: Sequence[Maker] = (),
+        *,
+        service: str = "dispatch",
     ) -> None:
         self._kube = kube
         self._placement = placement
@@ -33,6 +47,9 @@ class Watching:
         self._reports = reports
         self._companions = companions
         self._makers = makers
+        self._tracer = Tracer(service)
+        self._annotated: dict[ObjectKey, str] = {}
+        """The trace that each object's annotation names, where it has one."""
         self._sources: dict[str, set[ObjectKey]] = {each.source.name: set() for each in makers}
         self._not_served: set[str] = set()
         self.complete = asyncio.Event()
@@ -61,29 +78,33 @@ class Watching:
                 case Listed(items, revision):
                     listed = {key_of(source, obj): obj for obj in items}
                     for key in known - listed.keys():
-                        self._make(key, None, revision)
+                        self._make_traced(key, None, revision)
                     for key, obj in listed.items():
-                        self._make(key, obj, revision_of(obj))
+                        self._make_traced(key, obj, revision_of(obj))
                     known.clear()
                     known.update(listed)
                     self._is_listed(source.name, revision, len(items))
                 case Changed(obj):
                     known.add(key_of(source, obj))
-                    self._make(key_of(source, obj), obj, revision_of(obj))
+                    self._make_traced(key_of(source, obj), obj, revision_of(obj))
                     self._placement.see(source.name, revision_of(obj))
                 case NotServed():
                     self._not_served.add(source.name)
                     self._look_if_complete()
                 case Removed(obj):
                     known.discard(key_of(source, obj))
-                    self._make(key_of(source, obj), None, revision_of(obj))
+                    self._make_traced(key_of(source, obj), None, revision_of(obj))
                     self._placement.see(source.name, revision_of(obj))
 
-    def _make(self, key: ObjectKey, obj: JsonObject | None, revision: int) -> None:
+    def _make_traced(self, key: ObjectKey, obj: JsonObject | None, revision: int) -> None:
+        with self._observed(key, obj) as active:
+            self._make(key, obj, revision, active)
+
+    def _make(self, key: ObjectKey, obj: JsonObject | None, revision: int, active: Active) -> None:
         for maker in self._makers:
             if key.resource in {maker.leading, maker.source.name}:
                 for made in maker.saw(key, obj, revision):
-                    self._telling.tell(self._placement.put_made(made))
+                    self._tell(self._placement.put_made(made), active)
 
     def _on_list(self, plugin: ResourcePlugin, items: list[JsonObject], revision: int) -> None:
         resource = plugin.resource
@@ -111,21 +132,70 @@ class Watching:
         key = key_of(plugin.resource, obj)
         for companion in self._companions:
             companion.saw(key, obj)
-        self._telling.tell(
-            self._placement.put(
-                key,
-                plugin.for_node(obj),
-                revision_of(obj),
-                node=plugin.node_of(obj),
-                needs=plugin.needs_of(obj),
-                decided=decided,
+        with self._observed(key, obj, is_listed=decided is not None) as active:
+            self._tell(
+                self._placement.put(
+                    key,
+                    plugin.for_node(obj),
+                    revision_of(obj),
+                    node=plugin.node_of(obj),
+                    needs=plugin.needs_of(obj),
+                    decided=decided,
+                ),
+                active,
             )
-        )
-        self._make(key, obj, revision_of(obj))
+            self._make(key, obj, revision_of(obj), active)
 
     def _remove(self, key: ObjectKey, revision: int) -> None:
         for companion in self._companions:
             companion.saw(key, None)
         self._reports.forget(key)
-        self._telling.tell(self._placement.remove(key, revision))
-        self._make(key, None, revision)
+        with self._observed(key, None) as active:
+            self._tell(self._placement.remove(key, revision), active)
+            self._make(key, None, revision, active)
+
+    def _tell(self, decisions: Iterable[Decision], active: Active) -> None:
+        """Tell what was decided, as part of the change's trace: there is one if anything was."""
+        now = time.time()
+        self._telling.tell(
+            replace(each, change=replace(each.change, traceparent=active.traceparent, since=now))
+            for each in decisions
+        )
+
+    def _observed(
+        self, key: ObjectKey, obj: JsonObject | None, *, is_listed: bool = False
+    ) -> Spanning:
+        """Return the span of what is decided because of an object."""
+        before = self._annotated.get(key, "")
+        named = _annotation(obj)
+        if named:
+            self._annotated[key] = named
+        else:
+            self._annotated.pop(key, None)
+        name = f"observe {key.resource}"
+        about = {names.OBJECT: str(key), names.K8S_NAMESPACE_NAME: key.namespace}
+        if is_listed and not (named and _is_recent(obj)):
+            return self._tracer.child("", name)
+        if named and named != before:
+            return self._tracer.child(named, name, attributes=about, lazily=True)
+        causes = [Cause(named)] if named else []
+        return self._tracer.root(name, attributes=about, causes=causes, lazily=True)
+
+
+def _annotation(obj: JsonObject | None) -> str:
+    """Return the trace context that an object names; empty if it names none."""
+    annotations = ((obj or {}).get("metadata") or {}).get("annotations") or {}
+    named = str(annotations.get(tracing.ANNOTATION) or "")
+    return named if tracing.parse(named) is not None else ""
+
+
+def _is_recent(obj: JsonObject | None) -> bool:
+    """Whether an object was changed lately, as it says itself."""
+    metadata = (obj or {}).get("metadata") or {}
+    times = [each.get("time") for each in metadata.get("managedFields") or ()]
+    times.append(metadata.get("creationTimestamp"))
+    try:
+        changed = max(datetime.fromisoformat(str(each)).timestamp() for each in times if each)
+    except ValueError:
+        return False
+    return time.time() - changed < RECENT_SECONDS

@@ -3,12 +3,14 @@
 Attributes of the event lie in the AMQP headers with the prefix ``cloudEvents_``, as in the AMQP
 binding (https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/amqp-protocol-binding.md);
 the id is the AMQP message id as well. The body is JSON, compressed with zstd above 16 KiB.
-The W3C trace context (https://www.w3.org/TR/trace-context/) is the header ``traceparent``.
+The W3C trace context (https://www.w3.org/TR/trace-context/) is the header ``traceparent``; of a
+trace that is recorded, ``fedge-sent`` says when the message was sent, in µs since the epoch.
 """
 
 import hashlib
 import os
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -35,7 +37,9 @@ _VERSION = "cloudEvents_fedgeversion"
 _STREAM = "cloudEvents_fedgestream"
 _SEQUENCE = "cloudEvents_sequence"
 _TRACEPARENT = "traceparent"
+_SENT = "fedge-sent"
 _MAX_DIGITS = 18
+_MICRO = 1_000_000
 _REQUIRED = (_ID, _TYPE, _SOURCE, _TIME)
 _MOST_BYTES = (
     (_ID, 255),
@@ -76,6 +80,9 @@ class Envelope:
         data: any JSON value.
         version: of the object that it carries, where it carries one.
         traceparent: W3C trace context, or empty.
+        since: when that came to be here, where the message waited to be sent; in seconds since the
+            epoch, 0 if it did not. It does not travel.
+        sent: when the message was sent, in seconds since the epoch; 0 if nobody says.
         stream: of whose events this is one, where they are counted (see ``fedge_fabric.streams``).
         sequence: its number in the stream, from 0. Extensions of CloudEvents' documented ones:
             https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/extensions/sequence.md
@@ -89,6 +96,8 @@ class Envelope:
     data: Any = None
     version: Version | None = None
     traceparent: str = ""
+    since: float = 0.0
+    sent: float = 0.0
     stream: str = ""
     sequence: int | None = None
     id: str = field(default_factory=_new_id)
@@ -112,6 +121,8 @@ class Envelope:
             headers[_SEQUENCE] = str(self.sequence)
         if self.traceparent:
             headers[_TRACEPARENT] = self.traceparent
+        if self.sent:
+            headers[_SENT] = str(int(self.sent * _MICRO))
         return headers
 
     def body(self) -> tuple[bytes, str | None]:
@@ -158,6 +169,7 @@ class Envelope:
             data=_decode(body, content_encoding),
             version=version,
             traceparent=_trace_context(get(_TRACEPARENT, "")),
+            sent=_moment(get(_SENT, "")),
             stream=get(_STREAM, ""),
             sequence=sequence,
             id=texts[_ID],
@@ -175,6 +187,12 @@ def _time(text: str) -> datetime:
 def _trace_context(text: str) -> str:
     """Return a trace context; what is none is ignored, as its specification asks."""
     return text if _TRACE_CONTEXT.fullmatch(text) else ""
+
+
+def _moment(text: str) -> float:
+    """Return when a message was sent, in seconds; what is no time is ignored."""
+    known = text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS
+    return int(text) / _MICRO if known else 0.0
 
 
 def _whole_number(text: str) -> int:
@@ -259,6 +277,7 @@ def change_of(envelope: Envelope) -> Change:
         version=envelope.version,
         object=envelope.data,
         traceparent=envelope.traceparent,
+        since=time.time() if envelope.traceparent else 0.0,
     )
 
 
@@ -277,5 +296,6 @@ def envelope_of(change: Change, *, source: str) -> Envelope:
         data=change.object,
         version=change.version,
         traceparent=change.traceparent,
+        since=change.since,
         id=said,
     )

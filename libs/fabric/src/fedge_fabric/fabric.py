@@ -8,6 +8,8 @@ Messages of an ordered queue are handled in order per routing key, whatever goes
 """
 
 import asyncio
+import contextlib
+import dataclasses
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -31,6 +33,7 @@ from faststream.rabbit.schemas import ExchangeType
 from typing_extensions import override
 from yarl import URL
 
+import fedge_tracing as tracing
 from fedge_fabric import topology, wire
 from fedge_fabric.channels import Acknowledging, Publishing
 from fedge_fabric.envelope import CONTENT_TYPE, Envelope
@@ -42,6 +45,8 @@ from fedge_fabric.errors import (
     UnroutableError,
 )
 from fedge_fabric.lanes import Lanes
+from fedge_fabric.span_sender import SpanSender
+from fedge_fabric.spans import Spans
 from fedge_fabric.topology import Queue
 from fedge_service import backoff
 
@@ -132,6 +137,7 @@ class Fabric:
         """
         self.statistics = Statistics()
         self._service = service
+        self._spans = Spans(service)
         self._exchanges = {name: _exchange(name) for name in exchanges}
         self._taken: list[_Taken] = []
         self._declared: dict[str, aio_pika.RobustExchange] = {}
@@ -218,7 +224,8 @@ class Fabric:
             for each in self._overheard:
                 await self._listen(*each)
             log.info("broker_connected", service=self._service)
-            yield
+            async with self._sending_spans():
+                yield
         finally:
             await self._broker.stop()
 
@@ -246,21 +253,40 @@ class Fabric:
             UnavailableError: the broker did not confirm; the message may have arrived or not.
         """
         body, encoding = envelope.body()
-        await self._send(
-            aio_pika.Message(
-                body,
-                headers=dict(envelope.headers()),
-                content_type=CONTENT_TYPE,
-                content_encoding=encoding,
-                delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
-                message_id=envelope.id,
-                expiration=expires_after,
-            ),
-            self._exchanges[exchange],
-            routing_key,
-            mandatory=mandatory,
-        )
+        with self._spans.sending(envelope, exchange, routing_key, len(body)) as active:
+            envelope = self._spans.stamped(envelope, active)
+            await self._send(
+                aio_pika.Message(
+                    body,
+                    headers=dict(envelope.headers()),
+                    content_type=CONTENT_TYPE,
+                    content_encoding=encoding,
+                    delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+                    message_id=envelope.id,
+                    expiration=expires_after,
+                ),
+                self._exchanges[exchange],
+                routing_key,
+                mandatory=mandatory,
+            )
         self.statistics.published += 1
+
+    @asynccontextmanager
+    async def _sending_spans(self) -> AsyncIterator[None]:
+        """Send the spans of this process meanwhile, if it makes any."""
+        buffer = tracing.buffer()
+        if buffer is None or topology.UP not in self._exchanges:
+            yield
+            return
+        sender = SpanSender(self, buffer, service=self._service)
+        task = asyncio.create_task(sender.run(), name=f"{self._service} spans")
+        try:
+            yield
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+            await sender.flush()
 
     async def depths(self, queues: Iterable[str]) -> dict[str, Depth]:
         """Return how full queues are; those that are not there are left out.
@@ -393,6 +419,7 @@ class Fabric:
             envelope = Envelope.read(
                 headers=raw.headers, body=raw.body, content_encoding=raw.content_encoding
             )
+            structlog.contextvars.bind_contextvars(message_id=envelope.id)
             delivery = Delivery(wire.original_key(raw), envelope)
             if queue.ordered:
                 lane = queue.name, delivery.routing_key
@@ -404,7 +431,7 @@ class Fabric:
                 finally:
                     self._lanes.leave(lane)
             else:
-                await handler(delivery)
+                await self._handle(queue, handler, delivery)
         except (MalformedError, InvalidError) as exc:
             await self._bury(queue, raw, str(exc))
         except UnavailableError as exc:
@@ -418,6 +445,15 @@ class Fabric:
             return
         acknowledging.settled(tag)
 
+    async def _handle(self, queue: Queue, handler: Handler, delivery: Delivery) -> None:
+        envelope = delivery.envelope
+        with self._spans.processing(envelope, queue, delivery.routing_key) as active:
+            if envelope.traceparent:
+                # what comes of it is below this
+                told = dataclasses.replace(envelope, traceparent=active.traceparent)
+                delivery = Delivery(delivery.routing_key, told)
+            await handler(delivery)
+
     async def _handle_in_place(self, queue: Queue, handler: Handler, delivery: Delivery) -> None:
         """Call the handler until it takes the message or refuses it, so that none overtakes it.
 
@@ -428,7 +464,7 @@ class Fabric:
         attempt, waits = 0, None
         while True:
             try:
-                await handler(delivery)
+                await self._handle(queue, handler, delivery)
             except (MalformedError, InvalidError):
                 raise
             except Exception as exc:

@@ -103,3 +103,7 @@ RESYNC_ASKED: Final = "fedge.resync.asked"
 """Hub asks the cloud services to tell again what every node, or one node, should have.
 
 data: ``{"node": str | null}``."""
+
+SPANS_ENDED: Final = "fedge.spans.ended"
+"""Spans of OpenTelemetry. data: ``{"otlp": base64 of an ExportTraceServiceRequest, "spans": int,
+"dropped": int}``; dropped: those that the sender had no room for since its last message."""

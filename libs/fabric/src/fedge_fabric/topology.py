@@ -76,6 +76,11 @@ class Queue:
     max_bytes: int = MAX_BODY_BYTES
 
     @property
+    def pattern(self) -> str:
+        """The name, without what tells one replica's queue from another's."""
+        return self.name.rpartition(".")[0] if self.exclusive else self.name
+
+    @property
     def arguments(self) -> dict[str, object]:
         """The queue's own arguments in the broker."""
         return {"x-single-active-consumer": True} if self.ordered else {}
@@ -100,6 +105,10 @@ def hub_up(message_class: MessageClass) -> Queue:
             ordered=True,
             max_bytes=EVENT_MAX_BYTES,
         )
+    if message_class is MessageClass.SPANS:
+        # the cloud's own come the same way; nodes have no right to that key
+        own = Binding(UP, f"cloud.{message_class}.#")
+        return Queue(f"hub.up.{message_class}", (*bindings, own), prefetch=8)
     return Queue(f"hub.up.{message_class}", bindings)
 
 

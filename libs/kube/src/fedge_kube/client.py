@@ -12,6 +12,7 @@ import aiohttp
 from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, Configuration
 
+import fedge_tracing as tracing
 from fedge_kube.errors import (
     ConflictError,
     ExpiredError,
@@ -22,6 +23,7 @@ from fedge_kube.errors import (
 )
 from fedge_kube.resources import Resource
 from fedge_objects import JsonObject
+from fedge_tracing import names
 
 REQUEST_TIMEOUT_SECONDS = 20.0
 WATCH_SECONDS = 300
@@ -260,13 +262,21 @@ class KubeClient:
         body: JsonObject | Sequence[JsonObject] | None = None,
         content_type: str = "application/json",
     ) -> JsonObject:
-        response = await self._send(method, path, query=query, body=body, content_type=content_type)
-        try:
-            data = await response.read()
-        except (aiohttp.ClientError, OSError, TimeoutError) as exc:
-            raise UnreachableError(f"{method} {path} broke off: {exc!r}") from exc
-        if response.status >= 300:  # noqa: PLR2004
-            raise _error(response.status, data)
+        with tracing.span(
+            f"{method} {_what(path)}",
+            kind=tracing.SpanKind.CLIENT,
+            attributes={names.HTTP_REQUEST_METHOD: method, names.URL_PATH: path},
+        ) as active:
+            response = await self._send(
+                method, path, query=query, body=body, content_type=content_type
+            )
+            active.set(names.HTTP_RESPONSE_STATUS_CODE, response.status)
+            try:
+                data = await response.read()
+            except (aiohttp.ClientError, OSError, TimeoutError) as exc:
+                raise UnreachableError(f"{method} {path} broke off: {exc!r}") from exc
+            if response.status >= 300:  # noqa: PLR2004
+                raise _error(response.status, data)
         answer: JsonObject = json.loads(data)
         return answer
 
@@ -281,6 +291,8 @@ class KubeClient:
         timeout_seconds: float = REQUEST_TIMEOUT_SECONDS,
     ) -> aiohttp.ClientResponse:
         headers = {"Accept": "application/json", "Content-Type": content_type}
+        if told := tracing.traceparent():
+            headers["traceparent"] = told
         try:
             verb, url, sent_headers, payload, _ = await self._api.param_serialize(
                 method,
@@ -297,6 +309,20 @@ class KubeClient:
             raise UnreachableError(f"{method} {path}: {exc!r}") from exc
         response: aiohttp.ClientResponse = answer.response
         return response
+
+
+def _what(path: str) -> str:
+    """Return the resource, and the subresource if there is one, of a path without any names."""
+    match path.strip("/").split("/"):
+        case ["api", _, *rest] | ["apis", _, _, *rest]:
+            pass
+        case _:
+            return path
+    match rest:
+        case ["namespaces", _, resource, *more] | [resource, *more]:
+            return "/".join([resource, *more[1:]])
+        case _:
+            return path
 
 
 def _error(code: int, body: bytes | str) -> KubeError:

@@ -36,7 +36,8 @@ for each in dev proc sys; do
 done
 mkdir "$new/run" "$new/tmp"; chmod 1777 "$new/tmp"
 while [ "$folders" != 0 ]; do
-    mkdir -p "$1" "$new$1"; mount --rbind "$1" "$new$1"
+    [ -d "$1" ] || (umask 077 && mkdir -p "$1")
+    mkdir -p "$new$1"; mount --rbind "$1" "$new$1"
     shift; folders=$((folders - 1))
 done
 exec chroot "$new" "$@"

@@ -3,7 +3,7 @@
 Pure values that every service shares: no input or output, no broker, no client library.
 """
 
-from fedge_objects._change import Change, JsonObject
+from fedge_objects._change import Change, JsonObject, split_trace
 from fedge_objects._key import InvalidKeyError, NodeName, ObjectKey
 from fedge_objects._quantity import parse_quantity
 from fedge_objects._references import references
@@ -24,4 +24,5 @@ __all__ = [
     "lying_below",
     "parse_quantity",
     "references",
+    "split_trace",
 ]

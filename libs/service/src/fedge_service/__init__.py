@@ -3,7 +3,7 @@
 from fedge_service._discovery import UnknownServiceError, find_services, load_plugins
 from fedge_service._plugin import Ready, ServicePlugin
 from fedge_service._running import run_services
-from fedge_service._settings import EdgeSettings, ServiceSettings, describe
+from fedge_service._settings import EdgeSettings, ServiceSettings, TraceSettings, describe
 from fedge_service._supervision import backoff, supervise
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "Ready",
     "ServicePlugin",
     "ServiceSettings",
+    "TraceSettings",
     "UnknownServiceError",
     "backoff",
     "describe",

@@ -8,15 +8,16 @@ import functools
 import os
 import platform
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 
 import structlog
 
+import fedge_tracing as tracing
 from fedge_service._discovery import load_plugins
-from fedge_service._logging import Level, configure_logging
+from fedge_service._logging import Level, Origin, configure_logging
 from fedge_service._plugin import ServicePlugin
-from fedge_service._settings import ServiceSettings, describe
+from fedge_service._settings import EdgeSettings, ServiceSettings, TraceSettings, describe
 from fedge_service._supervision import supervise
 
 log = structlog.stdlib.get_logger("fedge.service")
@@ -33,8 +34,20 @@ def run_services(names: Sequence[str]) -> None:
     configure_logging(_level(level))
     plugins = load_plugins(names)
     settings = {plugin.name: plugin.settings() for plugin in plugins}
+    node = _node(settings.values())
+    configure_logging(_level(level), origin=Origin(services=tuple(settings), node=node))
+    traces = TraceSettings()
+    tracing.configure(
+        ratio=traces.ratio, per_second=traces.per_second, buffer=traces.buffer, node=node
+    )
     with asyncio.Runner(loop_factory=_loop_factory(plugins)) as runner:
         runner.run(_serve(plugins, settings))
+
+
+def _node(settings: Iterable[ServiceSettings]) -> str:
+    """Return the node that these services serve; empty in the cloud."""
+    edges = (getattr(each, "edge", None) for each in settings)
+    return next((edge.node_name for edge in edges if isinstance(edge, EdgeSettings)), "")
 
 
 def _level(text: str) -> Level:
@@ -77,6 +90,7 @@ async def _serve(plugins: Sequence[ServicePlugin], settings: dict[str, ServiceSe
                     fedge=version("fedge-service"),
                     python=platform.python_version(),
                     settings=describe(settings[plugin.name]),
+                    traces=describe(TraceSettings()),
                 )
                 work = functools.partial(
                     plugin.run, settings[plugin.name], functools.partial(ready, plugin.name)

@@ -74,6 +74,25 @@ class EdgeSettings(ServiceSettings):
         return self.sealing_key or self.identity_dir / "sealing.key"
 
 
+class TraceSettings(ServiceSettings):
+    """``FEDGE_TRACE_<FIELD>``: which traces are recorded."""
+
+    model_config = SettingsConfigDict(env_prefix="FEDGE_TRACE_")
+
+    ratio: float = Field(default=1.0, ge=0, le=1)
+    """Share of the traces that begin in this process which are recorded. 0: none; errors are kept
+    all the same."""
+
+    per_second: float = Field(default=20.0, ge=0, le=100_000)
+    """So many recorded traces begin in a second, at most, and five times as many at once after a
+    quiet time. What a message costs grows by a third where it is traced. 0: as many as there
+    are."""
+
+    buffer: int = Field(default=2048, ge=16, le=1_000_000)
+    """So many spans wait in this process for the broker, at most; the rest is dropped and counted.
+    A thousand take about a megabyte."""
+
+
 def describe(settings: BaseModel) -> dict[str, Any]:
     """Return the effective settings for the start-up log, secrets masked."""
     return {name: _shown(getattr(settings, name)) for name in type(settings).model_fields}

@@ -9,7 +9,7 @@ from typing import Self
 import aiosqlite
 import msgspec
 
-from fedge_objects import Change, ObjectKey, Version
+from fedge_objects import Change, ObjectKey, Version, split_trace
 from fedge_store._connecting import connected
 
 
@@ -52,9 +52,10 @@ class ObjectReader:
                 key=ObjectKey(resource, namespace, name),
                 version=Version(decided, revision),
                 object=None if body is None else msgspec.json.decode(body),
-                traceparent=traceparent,
+                traceparent=split_trace(trace)[0],
+                since=split_trace(trace)[1],
             )
-            for namespace, name, decided, revision, body, traceparent in rows
+            for namespace, name, decided, revision, body, trace in rows
         ]
 
     async def is_known(self, key: ObjectKey) -> bool:

@@ -27,7 +27,7 @@ CREATE TABLE outbox (
     envelope    BLOB    NOT NULL
 );
 """
-"""A NULL body is a tombstone."""
+"""A NULL body is a tombstone. Beside the trace context stands since when it is here."""
 
 
 class StoreError(Exception):

@@ -15,11 +15,13 @@ from typing import Self
 import aiosqlite
 import msgspec
 
+import fedge_tracing as tracing
 from fedge_fabric import Envelope, UnavailableError
-from fedge_objects import Change, ObjectKey, Version
+from fedge_objects import Change, ObjectKey, Version, split_trace
 from fedge_sealing import make_private
 from fedge_store._connecting import connected
 from fedge_store._schema import SCHEMA, SCHEMA_VERSION, StoreError
+from fedge_tracing import names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,8 +74,12 @@ class ObjectStore:
         Returns:
             Whether it was newer. If not, nothing is stored, the messages neither.
         """
-        key = change.key
         body = None if change.object is None else msgspec.json.encode(change.object)
+        with _traced("put", change.key):
+            return await self._put(change, body, outgoing)
+
+    async def _put(self, change: Change, body: bytes | None, outgoing: Sequence[Outgoing]) -> bool:
+        key = change.key
         async with self._transaction() as connection:
             cursor = await connection.execute(
                 "INSERT INTO objects VALUES (?, ?, ?, ?, ?, ?, ?)"
@@ -81,7 +87,7 @@ class ObjectStore:
                 " revision = excluded.revision, body = excluded.body,"
                 " traceparent = excluded.traceparent"
                 " WHERE (excluded.decided, excluded.revision) > (decided, revision)",
-                (key.resource, key.namespace, key.name, *change.version, body, change.traceparent),
+                (key.resource, key.namespace, key.name, *change.version, body, change.trace),
             )
             if cursor.rowcount < 1:
                 return False
@@ -106,12 +112,14 @@ class ObjectStore:
         )
         if not rows:
             return None
-        decided, revision, body, traceparent = rows[0]
+        decided, revision, body, trace = rows[0]
+        traceparent, since = split_trace(trace)
         return Change(
             key=key,
             version=Version(decided, revision),
             object=None if body is None else msgspec.json.decode(body),
             traceparent=traceparent,
+            since=since,
         )
 
     async def objects(self, resources: Collection[str]) -> list[Change]:
@@ -126,9 +134,10 @@ class ObjectStore:
                 key=ObjectKey(resource, namespace, name),
                 version=Version(decided, revision),
                 object=msgspec.json.decode(body),
-                traceparent=traceparent,
+                traceparent=split_trace(trace)[0],
+                since=split_trace(trace)[1],
             )
-            for resource, namespace, name, decided, revision, body, traceparent in rows
+            for resource, namespace, name, decided, revision, body, trace in rows
         ]
 
     async def rewrite(self, changes: Collection[Change], forgotten: Collection[ObjectKey]) -> None:
@@ -205,6 +214,23 @@ class ObjectStore:
             except BaseException:
                 await asyncio.shield(self._connection.rollback())
                 raise
+
+
+def _traced(operation: str, key: ObjectKey) -> tracing.Spanning:
+    """Return the span of a call.
+
+    https://opentelemetry.io/docs/specs/semconv/db/sqlite/
+    """
+    return tracing.span(
+        f"{operation} objects",
+        kind=tracing.SpanKind.CLIENT,
+        attributes={
+            names.DB_SYSTEM_NAME: "sqlite",
+            names.DB_OPERATION_NAME: operation,
+            names.DB_COLLECTION_NAME: "objects",
+            names.OBJECT: str(key),
+        },
+    )
 
 
 def _names(key: ObjectKey) -> tuple[str, str, str]:

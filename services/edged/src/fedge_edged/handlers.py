@@ -8,6 +8,7 @@ from typing import Any
 
 import structlog
 
+import fedge_tracing as tracing
 from fedge_edged.execs import Execs
 from fedge_edged.log_requests import LogRequests
 from fedge_edged.logs import LogError
@@ -95,7 +96,12 @@ class Handlers:
         except (KeyError, AttributeError) as exc:
             raise MalformedError(f"a request for logs without {exc}") from exc
         else:
-            self._streams.open(request.id, partial(self._log_requests.follow, asked))
+            self._streams.open(
+                request.id,
+                partial(self._log_requests.follow, asked),
+                name="answer with log",
+                traceparent=request.traceparent,
+            )
 
     async def _exec(self, request: Envelope) -> None:
         data = _data_of(request)
@@ -108,7 +114,9 @@ class Handlers:
             raise MalformedError(f"a request to run a command without {exc}") from exc
         else:
             answer = partial(self._execs.answer, request.id, asked, seconds)
-            self._streams.open(request.id, answer)
+            self._streams.open(
+                request.id, answer, name="answer with command", traceparent=request.traceparent
+            )
 
     async def tell_lost(self, begun: Mapping[str, float]) -> None:
         """Tell the askers of what an edged before this one had begun that no more will come."""
@@ -142,6 +150,14 @@ class Handlers:
             raise MalformedError(f"no token that can be used: {type(exc).__name__}") from None
 
     async def _publish(self, request_id: str, data: Mapping[str, Any]) -> None:
+        if data["index"] and not data["last"]:
+            # of an answer that goes on, its begin and its end are enough to see
+            with tracing.untraced():
+                await self._send(request_id, data)
+        else:
+            await self._send(request_id, data)
+
+    async def _send(self, request_id: str, data: Mapping[str, Any]) -> None:
         await self._fabric.publish(
             Envelope(
                 type=kinds.ANSWERED,

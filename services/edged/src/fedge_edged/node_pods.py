@@ -1,6 +1,7 @@
 """All pods of the node: one worker each, woken by whatever concerns it."""
 
 import asyncio
+import contextvars
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from fedge_edged.verdicts import Record
 from fedge_edged.worker import PodWorker
 from fedge_objects import Change, JsonObject, ObjectKey, Version, references
 from fedge_service import backoff
+from fedge_tracing import Cause
 
 log = structlog.stdlib.get_logger("fedge.edged")
 
@@ -126,7 +128,8 @@ class NodePods:
             return False
         if key.resource == "pods":
             if key not in self._statics:
-                self._apply_pod(key, _of_api(change.object), version)
+                cause = Cause(change.traceparent, change.since)
+                self._apply_pod(key, _of_api(change.object), version, cause)
                 self._say_if_gone(key)
             return True
         self._tools.reporter.applied(key, version)
@@ -256,7 +259,11 @@ class NodePods:
         return uid in self._workers
 
     def _apply_pod(
-        self, key: ObjectKey, obj: JsonObject | None, version: Version | None = None
+        self,
+        key: ObjectKey,
+        obj: JsonObject | None,
+        version: Version | None = None,
+        cause: Cause | None = None,
     ) -> None:
         try:
             pod = read_pod(obj, version) if obj is not None else None
@@ -267,7 +274,7 @@ class NodePods:
             return
         old = self._uids.get(key)
         if old is not None and (pod is None or old != pod.metadata.uid):
-            self._worker(old).want(None)
+            self._worker(old).want(None, cause)
             self._forget(old)
             del self._uids[key]
         if pod is None:
@@ -277,7 +284,7 @@ class NodePods:
         self._uids[key] = uid
         refusal = self._refusal(pod) if is_new and not pod.is_deleted else None
         worker = self._worker(uid)
-        worker.want(pod)
+        worker.want(pod, cause)
         if refusal is not None:
             log.warning("pod_refused", pod=str(key), reason=refusal.reason, why=refusal.message)
             self._tools.reporter.event(pod, "Warning", refusal.reason, refusal.message)
@@ -332,7 +339,10 @@ class NodePods:
         if worker is None:
             is_new = self._in_runtime is not None and uid not in self._in_runtime
             worker = self._workers[uid] = PodWorker(uid, self._tools, is_new=is_new)
-            task = self._tasks.create_task(worker.run(), name=f"worker {uid}")
+            # in a context of its own: it outlives the message that it began with, and its trace
+            task = self._tasks.create_task(
+                worker.run(), name=f"worker {uid}", context=contextvars.Context()
+            )
             task.add_done_callback(lambda _: self._forget(uid))
         return worker
 

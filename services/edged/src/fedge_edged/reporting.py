@@ -7,6 +7,7 @@ or ends is told at once, and the events of many pods wait until all of those are
 
 import asyncio
 import hashlib
+import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
@@ -25,6 +26,7 @@ from fedge_fabric.effects import Effects
 from fedge_fabric.streams import Numbering
 from fedge_objects import JsonObject, NodeName, ObjectKey, Version
 from fedge_service import backoff
+from fedge_tracing import Cause, traceparent
 
 if TYPE_CHECKING:
     from fedge_fabric.fabric import Fabric
@@ -51,7 +53,7 @@ class Reporting:
         self._incarnation = incarnation
         self._sequence = 0
         self._clock = clock
-        self._statuses: OrderedDict[ObjectKey, JsonObject] = OrderedDict()
+        self._statuses: OrderedDict[ObjectKey, tuple[JsonObject, Cause]] = OrderedDict()
         self._events: OrderedDict[str, JsonObject] = OrderedDict()
         self._repeated: OrderedDict[str, JsonObject] = OrderedDict()
         self._effects = Effects(node, "edged")
@@ -154,8 +156,8 @@ class Reporting:
             while self._statuses:
                 statuses, self._statuses = self._statuses, OrderedDict()
                 async with asyncio.TaskGroup() as tasks:
-                    for key, data in statuses.items():
-                        tasks.create_task(self._publish_status(fabric, key, data))
+                    for key, (data, cause) in statuses.items():
+                        tasks.create_task(self._publish_status(fabric, key, data, cause))
 
     async def _tell_events(self, fabric: "Fabric") -> None:
         now = asyncio.get_running_loop().time
@@ -236,11 +238,13 @@ class Reporting:
     def _put(self, key: ObjectKey, data: JsonObject) -> None:
         self._sequence += 1
         data["observed"] = [self._incarnation, self._sequence]
-        self._statuses[key] = data
+        self._statuses[key] = data, Cause(traceparent(), time.time())
         self._told_at = asyncio.get_running_loop().time()
         self._has_statuses.set()
 
-    async def _publish_status(self, fabric: "Fabric", key: ObjectKey, data: JsonObject) -> None:
+    async def _publish_status(
+        self, fabric: "Fabric", key: ObjectKey, data: JsonObject, cause: Cause
+    ) -> None:
         async for _ in backoff(first_seconds=0.2, most_seconds=5):
             if key in self._statuses:
                 return  # something newer waits
@@ -251,6 +255,8 @@ class Reporting:
                         source=self._source,
                         subject=str(key),
                         data=data,
+                        traceparent=cause.traceparent,
+                        since=cause.since,
                     ),
                     exchange=t.UP,
                     routing_key=str(Address.of_object(self._node, key)),

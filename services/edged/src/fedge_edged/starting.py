@@ -11,6 +11,7 @@ from pathlib import Path
 
 import structlog
 
+import fedge_tracing as tracing
 from fedge_cri import (
     AlreadyThereError,
     ContainerSpec,
@@ -31,6 +32,7 @@ from fedge_edged.pods import Container, Pod
 from fedge_edged.specs import must_not_be_root
 from fedge_edged.statuses import RESOURCES, Waiting, resources_hash
 from fedge_edged.stopping import Stopping
+from fedge_tracing import names
 
 log = structlog.stdlib.get_logger("fedge.edged")
 
@@ -114,7 +116,8 @@ class Starting:
         """
         context = self._context
         try:
-            return await asyncio.to_thread(context.tools.volumes.prepare, pod, self.facts())
+            with tracing.span("prepare volumes"):
+                return await asyncio.to_thread(context.tools.volumes.prepare, pod, self.facts())
         except MountError as exc:
             if not self._may_be_arriving():
                 context.event("Warning", "FailedMount", "", str(exc))
@@ -127,7 +130,14 @@ class Starting:
 
     async def _image(self, pod: Pod, container: Container) -> str:
         try:
-            return await self._context.tools.images.ensure(pod, container)
+            with tracing.span(
+                "ensure image",
+                attributes={
+                    names.CONTAINER_IMAGE_NAME: container.image,
+                    names.K8S_CONTAINER_NAME: container.name,
+                },
+            ):
+                return await self._context.tools.images.ensure(pod, container)
         except ImageError as exc:
             self._context.waiting[container.name] = Waiting(exc.reason, str(exc))
             raise
@@ -244,9 +254,12 @@ class Starting:
         if started is None or container is None or action is None:
             return
         context = self._context
-        outcome = await context.tools.actions.run(
-            action, context.target(started, container), timeout_seconds=HOOK_SECONDS
-        )
+        with tracing.span(
+            "run hook after start", attributes={names.K8S_CONTAINER_NAME: container.name}
+        ):
+            outcome = await context.tools.actions.run(
+                action, context.target(started, container), timeout_seconds=HOOK_SECONDS
+            )
         if outcome.is_good:
             return
         name = container.name

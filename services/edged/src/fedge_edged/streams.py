@@ -15,7 +15,9 @@ import structlog
 from typing_extensions import override
 
 from fedge_fabric import UnavailableError
+from fedge_tracing import Tracer
 
+_tracer = Tracer("edged")
 log = structlog.stdlib.get_logger("fedge.edged")
 
 WINDOW = 32
@@ -156,12 +158,28 @@ class Streams:
         self._tasks = tasks
         self._streams: dict[str, Stream] = {}
 
-    def open(self, request_id: str, work: Callable[[Stream], Awaitable[None]]) -> None:
-        """Begin an answer; ``work`` sends its pieces, the last one marked."""
+    def open(
+        self,
+        request_id: str,
+        work: Callable[[Stream], Awaitable[None]],
+        *,
+        name: str = "answer",
+        traceparent: str = "",
+    ) -> None:
+        """Begin an answer; ``work`` sends its pieces, the last one marked.
+
+        Args:
+            request_id: whose answer.
+            work: sends it.
+            name: of its span.
+            traceparent: the trace that the request came with.
+        """
         if request_id in self._streams:
             return  # it was delivered twice
         stream = self._streams[request_id] = Stream(request_id, self._publish)
-        task = self._tasks.create_task(self._run(stream, work), name=f"stream {request_id}")
+        task = self._tasks.create_task(
+            self._traced(stream, work, name, traceparent), name=f"stream {request_id}"
+        )
         task.add_done_callback(lambda _: self._streams.pop(request_id, None))
 
     def hear(self, request_id: str, data: Mapping[str, Any]) -> None:
@@ -175,6 +193,16 @@ class Streams:
             )
             if "frame" in data:
                 stream.give(int(data["number"]), base64.b64decode(data["frame"]))
+
+    async def _traced(
+        self,
+        stream: Stream,
+        work: Callable[[Stream], Awaitable[None]],
+        name: str,
+        traceparent: str,
+    ) -> None:
+        with _tracer.child(traceparent, name):
+            await self._run(stream, work)
 
     async def _run(self, stream: Stream, work: Callable[[Stream], Awaitable[None]]) -> None:
         working = asyncio.ensure_future(work(stream))

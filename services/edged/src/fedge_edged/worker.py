@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 
 import structlog
 
+import fedge_tracing as tracing
 from fedge_cri import AlreadyThereError, NotFoundError, RuntimeFaultError, UnavailableError
 from fedge_cri import ContainerState as State
 from fedge_edged.context import PodContext, Tools
@@ -19,6 +20,7 @@ from fedge_edged.errors import WaitError
 from fedge_edged.logs import remove_log
 from fedge_edged.observed import Observed
 from fedge_edged.plans import Plan, make_plan
+from fedge_edged.pod_traces import PodTrace
 from fedge_edged.pods import Container, Pod
 from fedge_edged.probing import ProbeKind, Probing
 from fedge_edged.specs import POD_UID
@@ -27,6 +29,7 @@ from fedge_edged.statuses import Situation, compute
 from fedge_edged.stopping import Stopping
 from fedge_edged.verdicts import Record, Verdict
 from fedge_objects import JsonObject
+from fedge_tracing import Cause
 
 log = structlog.stdlib.get_logger("fedge.edged")
 
@@ -69,6 +72,8 @@ class PodWorker:
         )
         self._stopping = Stopping(self._context)
         self._starting = Starting(self._context, self._stopping)
+        self._trace = PodTrace(is_new=is_new)
+        self._active = tracing.current()
         self._is_gone = False
         self._volumes_are_old = False
         self._unsettled = 0
@@ -100,8 +105,10 @@ class PodWorker:
         """What the node has decided about the pod for good."""
         return self._verdict
 
-    def want(self, pod: Pod | None) -> None:
-        """Take the newest pod; None: it is gone from the cluster."""
+    def want(self, pod: Pod | None, cause: Cause | None = None) -> None:
+        """Take the newest pod, and the trace it came with; no pod: it is gone from the cluster."""
+        if cause is not None:
+            self._trace.wanted(cause)
         was_ending, grace = self._is_ending, self._grace_seconds
         if pod is None:
             self._is_gone = True
@@ -187,7 +194,8 @@ class PodWorker:
         try:
             done, _ = await asyncio.wait({self._round}, timeout=SHOW_WAITING_AFTER_SECONDS)
             if not done:
-                self._say_safely()
+                with tracing.within(self._active):
+                    self._say_safely()
                 await asyncio.wait({self._round})
         except asyncio.CancelledError:
             self._round.cancel()
@@ -201,6 +209,12 @@ class PodWorker:
 
     async def _one_round(self) -> float | None:
         """Do what can be done now; return after how many seconds to look again."""
+        with self._trace.round(self.pod, self.uid) as self._active:
+            wait = await self._traced_round()
+        self._trace.look(self._status)
+        return wait
+
+    async def _traced_round(self) -> float | None:
         pod = self.pod
         try:
             await self._look()
@@ -211,21 +225,23 @@ class PodWorker:
                 return None
             wait = await self._go_on(self.pod)
         except UnavailableError as exc:
-            log.info("runtime_away", pod=self._context.name, reason=str(exc))
+            self._failed("runtime_away", exc)
             self._context.must_look = True
             return self._retry_in()
         except (AlreadyThereError, NotFoundError) as exc:
             # not what we believed: look again
-            log.info("runtime_differs", pod=self._context.name, reason=str(exc))
+            self._failed("runtime_differs", exc)
             self._context.must_look = True
             return self._retry_in()
         except (WaitError, RuntimeFaultError, OSError) as exc:
             log.warning("pod_waits", pod=self._context.name, reason=str(exc))
+            self._active.fail(str(exc), type(exc).__name__)
             self._say_safely()
             self._tell_effect(pod)
             return self._retry_in()
-        except Exception:
+        except Exception as exc:
             log.exception("pod_failed", pod=self._context.name)
+            self._active.fail(str(exc), type(exc).__name__)
             self._context.must_look = True
             return self._retry_in()
         self._retries = 0
@@ -233,6 +249,10 @@ class PodWorker:
         if self.observed.stale:
             wait = _sooner(wait, SETTLE_FIRST_SECONDS * 2.0**self._unsettled)
         return wait
+
+    def _failed(self, event: str, exc: Exception) -> None:
+        log.info(event, pod=self._context.name, reason=str(exc))
+        self._active.fail(str(exc), type(exc).__name__)
 
     def _tell_effect(self, pod: Pod | None) -> None:
         """Report what became of the pod that this round worked at."""

@@ -31,6 +31,7 @@ from fedge_enrolment.registrar import TERMS, Registrar, Terms
 from fedge_fabric import UnavailableError
 from fedge_hub.door import Door
 from fedge_hub.enrolment_api import EnrolmentApi
+from fedge_hub.http_spans import TracedHttp, route_of_enrolment
 from fedge_hub.ports import SealingKeys
 from fedge_hub.rights import ManagementApi, Rights
 from fedge_hub.settings import EnrolmentSettings
@@ -204,7 +205,7 @@ class Enrolment:
             peer=peer,
         )
         return uvicorn.Config(
-            api.app(),
+            TracedHttp(api.app(), route_of_enrolment),
             log_config=None,
             lifespan="off",
             ws="none",

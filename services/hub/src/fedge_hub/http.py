@@ -4,7 +4,7 @@ The paths are the kubelet's (``/containerLogs/...``, ``/exec/...``) with the nod
 kubelet has none for a device's history (``/deviceHistory/<namespace>/<device>``).
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import Any
@@ -12,12 +12,13 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
-from starlette.routing import Route, WebSocketRoute
+from starlette.routing import BaseRoute, Route, WebSocketRoute
 
 from fedge_fabric import UnavailableError, UnroutableError, kinds
 from fedge_fabric.fabric import Statistics
 from fedge_hub.execs import ContainerExec
 from fedge_hub.ports import RequestLink
+from fedge_hub.spans import SpanStatistics
 from fedge_hub.views import Views
 from fedge_objects import NodeName
 
@@ -43,6 +44,8 @@ def create_app(
     views: Views,
     is_ready: Callable[[], bool],
     statistics: Statistics,
+    spans: SpanStatistics | None = None,
+    more: Sequence[BaseRoute] = (),
 ) -> Starlette:
     """Return the ASGI application."""
 
@@ -61,6 +64,7 @@ def create_app(
                 f'fedge_messages_{name}_total{{service="hub"}} {value}\n'
                 for name, value in statistics.as_dict().items()
             )
+            + ("" if spans is None else _span_metrics(spans))
         )
 
     async def container_logs(request: Request) -> Response:
@@ -106,7 +110,22 @@ def create_app(
                 "/nodes/{node}/deviceHistory/{namespace}/{name}",
                 partial(_device_history, requests),
             ),
+            *more,
         ]
+    )
+
+
+def _span_metrics(spans: SpanStatistics) -> str:
+    return (
+        "# TYPE fedge_spans_received_total counter\n"
+        f"fedge_spans_received_total {spans.received}\n"
+        "# TYPE fedge_spans_exported_total counter\n"
+        f"fedge_spans_exported_total {spans.exported}\n"
+        "# TYPE fedge_spans_export_failures_total counter\n"
+        f"fedge_spans_export_failures_total {spans.export_failures}\n"
+        "# TYPE fedge_spans_dropped_total counter\n"
+        f'fedge_spans_dropped_total{{reason="sender"}} {spans.dropped_by_senders}\n'
+        f'fedge_spans_dropped_total{{reason="export"}} {spans.dropped}\n'
     )
 
 

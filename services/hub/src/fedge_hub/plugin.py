@@ -3,7 +3,8 @@
 import asyncio
 import socket
 import time
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import uvicorn
 from redis.asyncio import Redis
@@ -15,11 +16,18 @@ from fedge_hub.enrolment import opened as enrolment_opened
 from fedge_hub.events import Events
 from fedge_hub.handlers import Handlers
 from fedge_hub.http import create_app
+from fedge_hub.http_spans import TracedHttp, route_of_node
+from fedge_hub.jaeger import Jaeger
 from fedge_hub.links import FabricCloudLink, FabricDownlink
 from fedge_hub.presence import Presence, PresentNodes
 from fedge_hub.redis_store import RedisWantedStore
 from fedge_hub.requests import Requests
-from fedge_hub.settings import HubSettings
+from fedge_hub.settings import HubSettings, SpanSettings
+from fedge_hub.span_export import OtlpExporter
+from fedge_hub.span_store import SpanStore
+from fedge_hub.spans import Spans
+from fedge_hub.trace_api import TraceApi
+from fedge_hub.traces import Traces
 from fedge_hub.views import Views
 from fedge_service import Ready, ServicePlugin
 
@@ -65,13 +73,20 @@ async def run(settings: HubSettings, ready: Ready) -> None:
             believed_unknown_seconds=settings.believed_unknown_seconds,
         )
         Handlers(nodes=nodes, events=events, cloud=cloud, requests=requests).subscribe(fabric)
+        spans, trace_api = await stack.enter_async_context(spans_opened(settings.spans))
+        spans.subscribe(fabric)
         server = uvicorn.Server(
             uvicorn.Config(
-                create_app(
-                    requests=PresentNodes(requests, Presence(nodes, store, clock)),
-                    views=Views(nodes=nodes, store=store, down=down),
-                    is_ready=connected.is_set,
-                    statistics=fabric.statistics,
+                TracedHttp(
+                    create_app(
+                        requests=PresentNodes(requests, Presence(nodes, store, clock)),
+                        views=Views(nodes=nodes, store=store, down=down),
+                        is_ready=connected.is_set,
+                        statistics=fabric.statistics,
+                        spans=spans.statistics,
+                        more=trace_api.routes(),
+                    ),
+                    route_of_node,
                 ),
                 host=settings.http_host,
                 port=settings.http_port,
@@ -90,6 +105,34 @@ async def run(settings: HubSettings, ready: Ready) -> None:
             connected.set()
             ready()
             await asyncio.Event().wait()
+
+
+@asynccontextmanager
+async def spans_opened(settings: SpanSettings) -> AsyncIterator[tuple[Spans, TraceApi]]:
+    """Open what takes spans, and what tells of them."""
+    exporter = (
+        OtlpExporter(settings.otlp_endpoint, headers=_headers(settings))
+        if settings.otlp_endpoint
+        else None
+    )
+    async with AsyncExitStack() as stack:
+        store: SpanStore | None = None
+        traces: Traces | None = None
+        if settings.jaeger_url:
+            traces = Jaeger(settings.jaeger_url)
+        elif settings.keep:
+            opening = SpanStore.opened(settings.store, most=settings.keep)
+            traces = store = await stack.enter_async_context(opening)
+        spans = Spans(exporter=exporter, keeper=store)
+        web_url = settings.jaeger_web_url or settings.jaeger_url
+        yield spans, TraceApi(traces=traces, spans=spans, web_url=web_url)
+
+
+def _headers(settings: SpanSettings) -> dict[str, str]:
+    pairs = (
+        each.partition("=") for each in settings.otlp_headers.get_secret_value().split(",") if each
+    )
+    return {name.strip(): value.strip() for name, _, value in pairs}
 
 
 async def _serve(server: uvicorn.Server, listening: socket.socket | None = None) -> None:

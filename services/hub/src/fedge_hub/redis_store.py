@@ -28,10 +28,12 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 from typing_extensions import override
 
+import fedge_tracing as tracing
 from fedge_fabric import UnavailableError
 from fedge_fabric.streams import Ledger
 from fedge_hub.ports import Applied, Sighting, Wanted, WantedStore
-from fedge_objects import Change, NodeName, ObjectKey, Version
+from fedge_objects import Change, NodeName, ObjectKey, Version, split_trace
+from fedge_tracing import names
 
 log = structlog.stdlib.get_logger("fedge.hub")
 
@@ -69,7 +71,8 @@ end
 local new, old = split(ARGV[2]), split(redis.call('HGET', KEYS[1], ARGV[1]))
 if not newer(new, old) then return 0 end
 local was = content(redis.call('HGET', KEYS[3], ARGV[1]))
-if ARGV[3] == '' or was ~= content(ARGV[3]) then
+local gone = ARGV[3] == '' or string.sub(ARGV[3], -1) == '\\n'
+if gone or was ~= content(ARGV[3]) then
   redis.call('HSET', KEYS[2], ARGV[1], ARGV[4])
 end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
@@ -119,10 +122,13 @@ class RedisWantedStore(WantedStore):
 
     @override
     async def want(self, node: NodeName, change: Change) -> None:
-        body = b"" if change.object is None else _encode(change)
+        body = _encode(change)
         keys = [_name(node, part) for part in ("wanted", "since", "object")]
         args: list[str | bytes] = [str(change.key), _mark(change), body, str(change.version)]
-        await _answered(lambda: self._want(keys=keys, args=args))
+        with tracing.span(
+            "put wanted", kind=tracing.SpanKind.CLIENT, attributes=_about("put", change.key)
+        ):
+            await _answered(lambda: self._want(keys=keys, args=args))
 
     @override
     async def unsent(
@@ -304,6 +310,18 @@ async def _answered(call: Callable[[], Awaitable[T]]) -> T:
         raise UnavailableError(f"Redis does not answer: {exc}") from exc
 
 
+def _about(operation: str, key: ObjectKey) -> tracing.Attributes:
+    """Return what a span says of a call.
+
+    https://opentelemetry.io/docs/specs/semconv/db/redis/
+    """
+    return {
+        names.DB_SYSTEM_NAME: "redis",
+        names.DB_OPERATION_NAME: operation,
+        names.OBJECT: str(key),
+    }
+
+
 def _name(node: NodeName, part: str) -> str:
     return f"fedge:{{{node}}}:{part}"
 
@@ -317,16 +335,20 @@ def _version(mark: str) -> Version:
 
 
 def _encode(change: Change) -> bytes:
-    return change.traceparent.encode() + b"\n" + msgspec.json.encode(change.object, order="sorted")
+    if change.is_gone:
+        return f"{change.trace}\n".encode() if change.trace else b""
+    return change.trace.encode() + b"\n" + msgspec.json.encode(change.object, order="sorted")
 
 
 def _change(name: str, mark: str, body: bytes | None) -> Change:
-    traceparent, _, text = (body or b"").partition(b"\n")
+    trace, _, text = (body or b"").partition(b"\n")
+    traceparent, since = split_trace(trace.decode())
     return Change(
         key=ObjectKey.parse(name),
         version=_version(mark),
         object=None if mark.endswith("-") else msgspec.json.decode(text),
-        traceparent=traceparent.decode(),
+        traceparent=traceparent,
+        since=since,
     )
 
 

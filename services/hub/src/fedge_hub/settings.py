@@ -71,6 +71,34 @@ class EnrolmentSettings(ServiceSettings):
         return self
 
 
+class SpanSettings(ServiceSettings):
+    """``FEDGE_HUB_SPANS_<FIELD>``: what becomes of the spans that all services send to hub."""
+
+    model_config = SettingsConfigDict(env_prefix="FEDGE_HUB_SPANS_")
+
+    otlp_endpoint: str = Field(default="", pattern=r"^(https?://.+)?$")
+    """Where they go, by OTLP over HTTP: ``http://jaeger:4318``, a collector's address. Empty:
+    nowhere."""
+
+    otlp_headers: SecretStr = SecretStr("")
+    """Headers to send along, as ``name=value,name=value``, e.g. for authentication."""
+
+    keep: int = Field(default=20_000, ge=0, le=10_000_000)
+    """So many are kept by hub itself, for ``fedge trace``; the oldest traces go first. 10,000 take
+    about 10 MB. 0: none. With several hubs each keeps what it took itself: give them a Jaeger
+    then."""
+
+    store: Path | None = None
+    """File in which they are kept; not set: in memory, until hub ends."""
+
+    jaeger_url: str = Field(default="", pattern=r"^(https?://.+)?$")
+    """Query address of Jaeger (``http://jaeger:16686``): ``fedge trace`` is answered from there,
+    and hub keeps none itself."""
+
+    jaeger_web_url: str = Field(default="", pattern=r"^(https?://.+)?$")
+    """Jaeger's pages as people reach them; not set: as ``jaeger_url``."""
+
+
 class HubSettings(ServiceSettings):
     """``FEDGE_HUB_<FIELD>``."""
 
@@ -102,3 +130,6 @@ class HubSettings(ServiceSettings):
 
     enrolment: EnrolmentSettings = Field(default_factory=EnrolmentSettings)
     """How gateways join."""
+
+    spans: SpanSettings = Field(default_factory=SpanSettings)
+    """What becomes of spans."""

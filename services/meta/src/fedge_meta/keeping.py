@@ -114,5 +114,6 @@ class Keeping:
                 subject=str(change.key),
                 version=change.version,
                 traceparent=change.traceparent,
+                since=change.since,
             ),
         )

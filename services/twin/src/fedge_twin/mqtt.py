@@ -7,8 +7,10 @@ is away nothing is kept for devices; on return each gets the difference that it 
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Coroutine, Iterable, Sequence
+from contextlib import ExitStack
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
@@ -18,12 +20,16 @@ import structlog
 from fedge_fabric import UnavailableError
 from fedge_objects import NodeName
 from fedge_service import backoff
+from fedge_tracing import Cause, SpanKind, Tracer, is_recorded, names, traceparent
 from fedge_twin.payloads import Message
 from fedge_twin.quota import Admitted, Parked, Quota
 from fedge_twin.topics import Word, filters, filters_of
 from fedge_twin.twins import Twins
 
 log = structlog.stdlib.get_logger("fedge.twin")
+
+_tracer = Tracer("twin")
+_NO_CAUSE: Final = Cause()
 
 CLIENT_ID: Final = "fedge-twin"
 KEEPALIVE_SECONDS = 30
@@ -57,7 +63,7 @@ class MqttLink:
         self._password = unquote(parts.password) if parts.password else None
         self._node = node
         self._quota = quota
-        self._outgoing: deque[Message] = deque()
+        self._outgoing: deque[tuple[Message, Cause]] = deque()
         self._news = asyncio.Event()
         self._has_room = asyncio.Event()
         self.connected = asyncio.Event()
@@ -65,7 +71,8 @@ class MqttLink:
     def send(self, messages: Iterable[Message]) -> None:
         """Publish, if the broker is there."""
         if self.connected.is_set():
-            self._outgoing.extend(messages)
+            cause = _cause()
+            self._outgoing.extend((each, cause) for each in messages)
             self._news.set()
             if len(self._outgoing) >= MAX_OUTGOING:
                 self._has_room.clear()
@@ -198,16 +205,45 @@ async def _to_its_end(work: Coroutine[None, None, None]) -> None:
     task.result()
 
 
-async def _publish(client: aiomqtt.Client, outgoing: "deque[Message]") -> None:
+async def _publish(client: aiomqtt.Client, outgoing: "deque[tuple[Message, Cause]]") -> None:
     """Publish some of what waits, in order, and wait until the broker has the last of it.
 
     Past the library's own ``publish``, which waits for each message by itself.
     """
-    for _ in range(min(len(outgoing), PUBLISHED_AT_ONCE) - 1):
-        each = outgoing.popleft()
-        client._client.publish(each.topic, each.payload, AT_LEAST_ONCE)  # noqa: SLF001
-    last = outgoing.popleft()
-    await client.publish(last.topic, last.payload, AT_LEAST_ONCE, timeout=PUBLISH_SECONDS)
+    with ExitStack() as spans:
+        for _ in range(min(len(outgoing), PUBLISHED_AT_ONCE) - 1):
+            each = _traced(spans, *outgoing.popleft())
+            client._client.publish(each.topic, each.payload, AT_LEAST_ONCE)  # noqa: SLF001
+        last = _traced(spans, *outgoing.popleft())
+        await client.publish(last.topic, last.payload, AT_LEAST_ONCE, timeout=PUBLISH_SECONDS)
+
+
+def _cause() -> Cause:
+    """Return what is being traced now, if anything is."""
+    context = traceparent()
+    return Cause(context, time.time()) if context and is_recorded(context) else _NO_CAUSE
+
+
+def _traced(spans: ExitStack, message: Message, cause: Cause) -> Message:
+    """Have the sending of a message be a span, if its cause is traced, until ``spans`` ends."""
+    if cause.traceparent:
+        about: dict[str, str | int] = {
+            names.MESSAGING_SYSTEM: "mqtt",
+            names.MESSAGING_OPERATION_NAME: "publish",
+            names.MESSAGING_OPERATION_TYPE: "send",
+            names.MESSAGING_DESTINATION_NAME: message.topic,
+            names.MESSAGING_BODY_SIZE: len(message.payload),
+        }
+        spans.enter_context(
+            _tracer.child(
+                cause.traceparent,
+                "publish to device",
+                kind=SpanKind.PRODUCER,
+                attributes=about,
+                start=cause.since,
+            )
+        )
+    return message
 
 
 async def _subscribe(client: aiomqtt.Client, topic_filter: str) -> None:

@@ -12,6 +12,7 @@ to say: an API server commits together what comes together.
 import asyncio
 import heapq
 import math
+import time
 from collections.abc import Mapping
 from typing import Final, Protocol
 
@@ -21,6 +22,7 @@ from fedge_fabric import Address, Envelope, UnavailableError, kinds
 from fedge_fabric import topology as t
 from fedge_objects import JsonObject, NodeName, ObjectKey
 from fedge_service import backoff
+from fedge_tracing import Cause, is_recorded, traceparent
 
 log = structlog.stdlib.get_logger("fedge.twin")
 
@@ -64,11 +66,17 @@ class Reporting:
         self._due: dict[ObjectKey, float] = {}
         self._queue: list[tuple[float, ObjectKey]] = []
         self._added = asyncio.Event()
+        self._causes: dict[ObjectKey, Cause] = {}
+        """The newest traced reason for which a device is to be told of."""
         self._sequence = 0
 
     def add(self, news: Mapping[ObjectKey, float]) -> None:
         """Note that these have news, and the least seconds since they were told of."""
         now = _monotonic()
+        context = traceparent()
+        if context and is_recorded(context):
+            cause = Cause(context, time.time())
+            self._causes.update(dict.fromkeys(news, cause))
         for key, seconds in news.items():
             due = max(now, self._next_round(self._told.get(key), seconds))
             if due < self._due.get(key, float("inf")):
@@ -129,17 +137,26 @@ class Reporting:
 
     async def _tell(self, key: ObjectKey, publisher: Publisher, statuses: Statuses) -> None:
         self._sequence += 1
+        cause = self._causes.get(key, Cause())
         status = statuses.status(key, self._sequence)
         if status is None:
             self._told.pop(key, None)
+            self._causes.pop(key, None)
             return
         await publisher.publish(
             Envelope(
-                type=kinds.STATUS_REPORTED, source=self._source, subject=str(key), data=status
+                type=kinds.STATUS_REPORTED,
+                source=self._source,
+                subject=str(key),
+                data=status,
+                traceparent=cause.traceparent,
+                since=cause.since,
             ),
             exchange=t.UP,
             routing_key=str(Address.of_object(self._node, key)),
         )
+        if self._causes.get(key) is cause:
+            del self._causes[key]
 
 
 def _monotonic() -> float:

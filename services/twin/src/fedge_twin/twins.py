@@ -5,14 +5,17 @@ given to the device when it arises and again whenever the device shows itself, u
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Protocol
 
 import structlog
 
+import fedge_tracing as tracing
 from fedge_devices import HybridClock, Model, read_model
 from fedge_objects import Change, JsonObject, NodeName, ObjectKey, Version
+from fedge_tracing import Cause, SpanKind, Tracer, names
 from fedge_twin import payloads
 from fedge_twin.declaring import declare, declare_again, model_of
 from fedge_twin.device import DEVICE_MODELS, DEVICES, Device
@@ -24,6 +27,8 @@ from fedge_twin.topics import FromDevice, MembershipAsked, What, Word, read_topi
 from fedge_twin.updating import RefusedError, set_state, types_of, update
 
 log = structlog.stdlib.get_logger("fedge.twin")
+
+_tracer = Tracer("twin")
 
 Clock = Callable[[], datetime]
 Given = Callable[[], Awaitable[Sequence[Change] | None]]
@@ -66,6 +71,8 @@ class Twins:
                     self._stamps.saw(word.at if word else 0)
         self._models: dict[ObjectKey, tuple[Version, Model | None]] = {}
         self._gone: dict[ObjectKey, Version] = {}
+        self._wished: dict[ObjectKey, Cause] = {}
+        """The trace of what was wished of each device last, until it says something."""
         self.dropped: Callable[[ObjectKey], int] = lambda _: 0
         """How many words of a device were dropped because they were too many."""
         self.keys_changed = asyncio.Event()
@@ -93,8 +100,21 @@ class Twins:
 
     async def take(self, change: Change) -> None:
         """Take a device or a model that the node was given, or that is gone."""
-        async with self._store.changing() as draft:
-            messages = self._take(change, draft)
+        with tracing.span(
+            "put twins",
+            kind=SpanKind.CLIENT,
+            attributes={
+                names.DB_SYSTEM_NAME: "sqlite",
+                names.DB_OPERATION_NAME: "put",
+                names.DB_COLLECTION_NAME: "twins",
+                names.OBJECT: str(change.key),
+            },
+        ):
+            async with self._store.changing() as draft:
+                messages = self._take(change, draft)
+        if change.traceparent:
+            cause = Cause(change.traceparent, change.since)
+            self._wished.update(dict.fromkeys(draft.changed, cause))
         self.keys_changed.set()
         self._outlets.to_devices(messages)
         self._outlets.to_cloud(dict.fromkeys(draft.changed, 0.0))
@@ -221,6 +241,7 @@ class Twins:
         if device is None:
             return []
         draft.remove(key)
+        self._wished.pop(key, None)
         log.info("device_removed", device=device.id)
         return [payloads.membership_updated(self._node, self._now_ms(), removed=[device])]
 
@@ -239,6 +260,7 @@ class Twins:
     async def _hear(self, words: Sequence[Word]) -> None:
         messages: list[Message] = []
         news: dict[ObjectKey, float] = {}
+        began = time.time()
         async with self._store.changing() as draft:
             for word in words:
                 match read_topic(word.topic):
@@ -249,8 +271,28 @@ class Twins:
                     case None:
                         log.warning("topic_unknown", topic=word.topic)
         self._outlets.to_devices(messages)
-        if news:
-            self._outlets.to_cloud(news)
+        for key, seconds in news.items():
+            with self._heard(key, began):
+                self._outlets.to_cloud({key: seconds})
+
+    def _heard(self, key: ObjectKey, began: float) -> tracing.Spanning:
+        """Return the span of what a device said, as far as the cloud is to be told of it.
+
+        It begins a trace, linked to the wish that the device may be answering.
+        """
+        wish = self._wished.pop(key, None)
+        return _tracer.root(
+            "process device update",
+            kind=SpanKind.CONSUMER,
+            attributes={
+                names.MESSAGING_SYSTEM: "mqtt",
+                names.MESSAGING_OPERATION_NAME: "process",
+                names.MESSAGING_OPERATION_TYPE: "process",
+                names.OBJECT: str(key),
+            },
+            causes=() if wish is None else (wish,),
+            start=began,
+        )
 
     def _answer(
         self, topic: FromDevice, payload: bytes, draft: Draft, news: dict[ObjectKey, float]

@@ -34,6 +34,7 @@ from fedge_apiserver.http._openapi import V2_PROTOBUF, OpenApi
 from fedge_apiserver.http._proxy import NodeProxy
 from fedge_apiserver.http._reading import Reading
 from fedge_apiserver.http._reviews import review_access
+from fedge_apiserver.http._services import ServiceProxy
 from fedge_apiserver.http._tokens import TokenService
 from fedge_apiserver.http._writing import Writing
 from fedge_apiserver.registry import Registry
@@ -76,6 +77,7 @@ class ApiApplication:
         self._logs = Logs(registry, self._hub)
         self._execs = Execs(registry, self._hub)
         self._proxy = NodeProxy(registry, self._hub)
+        self._services = ServiceProxy(self._hub)
         self._histories = DeviceHistories(registry, self._hub)
         self._tokens = TokenService(registry, token_key) if token_key is not None else None
 
@@ -240,6 +242,9 @@ class ApiApplication:
                 raise no_such_path()
         if group == "" and plural == "bindings" and namespace and request.method == "POST":
             await self._writing.bind(request, namespace, "")
+            return
+        if group == "" and self._services.knows(namespace, plural, names):
+            await self._services.pass_on(request, namespace, names)
             return
         resource = self._registry.catalog.find(group, version, plural)
         if resource is None or (namespace and not resource.namespaced):

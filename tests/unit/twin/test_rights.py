@@ -4,7 +4,7 @@ import re
 from itertools import product
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fedge_twin.rights import Rights, rights_of
@@ -73,6 +73,7 @@ def test_what_is_not_its_own_topic_is_refused(topic: str) -> None:
 
 
 @given(one=NAMES, other=NAMES, words=st.lists(WORDS, max_size=4))
+@example(one="pump.twin", other="pump", words=[])
 def test_no_topic_of_one_device_is_within_the_rights_of_another(
     one: str, other: str, words: list[str]
 ) -> None:

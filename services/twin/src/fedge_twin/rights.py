@@ -8,7 +8,8 @@ its own MQTT sessions, publish what a device says and hear what it is told.
 - A topic is matched as AMQP has it, ``/`` become ``.`` and ``+`` become ``*``. Dots in names are
   kept: ``pump`` with ``1/twin/update`` after it is what ``pump.1`` says. So what follows the name
   is a closed list, of which no entry is the end of another after more levels, whatever is in place
-  of a ``*``; and ``#`` matches too much.
+  of a ``*``: ``*.*`` is none, which after ``pump.twin`` is what ``pump`` is answered too. And
+  ``#`` matches too much.
 - ``\z`` and not ``$``, before which a line may end.
 """
 
@@ -23,7 +24,7 @@ _GROUP: Final = r"(twin|state|\*)"
 _VERB: Final = r"(update|get|\*)"
 _ANSWER: Final = r"(result|delta|document)"
 SAYS: Final = r"(twin\.(update|get)|state\.update)"
-HEARS: Final = rf"{_GROUP}\.{_VERB}(\.{_ANSWER})?"
+HEARS: Final = rf"({_GROUP}\.{_VERB}\.{_ANSWER}|(twin|state)\.{_VERB}|\*\.(update|get))"
 
 
 @dataclass(frozen=True, slots=True)

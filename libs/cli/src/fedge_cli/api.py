@@ -146,6 +146,13 @@ class Api:
                 "this the address of a Kubernetes API?"
             ) from exc
 
+    def send_bytes(self, path: str, body: bytes, *, content_type: str) -> None:
+        """Send what is no JSON; errors as in ``request``."""
+        with self._sent():
+            answer = self._client.post(path, content=body, headers={"Content-Type": content_type})
+        if answer.is_error:
+            raise refusal(answer.status_code, answer.text)
+
     def stream(self, path: str, *, query: Mapping[str, str], accept: str) -> Iterator[str]:
         """Yield the answer's lines as they come; errors as in ``request``."""
         with self._streamed(path, query, accept) as answer:

@@ -1,9 +1,10 @@
 """The command line. Each command loads what it needs when it runs, so that help comes at once."""
 
 import shlex
+import shutil
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +14,7 @@ from fedge_cli.chaos import chaos
 from fedge_cli.device import device
 from fedge_cli.durations import parse_seconds
 from fedge_cli.enrolling import ca, node, token
-from fedge_cli.errors import AwayError, CommandError, UsageError
+from fedge_cli.errors import AwayError, CommandError, TraceError, UsageError
 from fedge_cli.usage import INTERRUPTED, DataDir, examples, tell, told
 
 if TYPE_CHECKING:
@@ -73,6 +74,9 @@ Files = Annotated[
 RuntimeSocket = Annotated[
     Path, typer.Option("--runtime", help="Socket of the container runtime (CRI).")
 ]
+SystemNamespace = Annotated[
+    str, typer.Option("--system-namespace", help="Namespace of hub and its records.")
+]
 EdgeSocket = Annotated[
     Path | None,
     typer.Option(
@@ -120,9 +124,7 @@ def doctor(
         ),
     ] = "",
     runtime: RuntimeSocket = Path("/run/containerd/containerd.sock"),
-    system_namespace: Annotated[
-        str, typer.Option("--system-namespace", help="Namespace of hub's records.")
-    ] = "fedge-system",
+    system_namespace: SystemNamespace = "fedge-system",
     kubeconfig: Kubeconfig = None,
 ) -> None:
     """Check this gateway, or the cloud, and say what is wrong and what to do about it.
@@ -216,13 +218,15 @@ def apply(
         ),
     ] = "none",
     output: Output = "",
+    system_namespace: SystemNamespace = "fedge-system",
     kubeconfig: Kubeconfig = None,
 ) -> None:
     """Make objects as manifests say, whether they exist or not.
 
-    A document that is wrong stops no other; what was wrong, and where, is told.
+    A document that is wrong stops no other; what was wrong, and where, is told. The id of the trace
+    of it all is told too: `fedge trace ID` shows the way of each object to its node.
     """
-    from fedge_cli import applying  # noqa: PLC0415 - only this command's
+    from fedge_cli import apply_trace, applying  # noqa: PLC0415 - only this command's
     from fedge_cli.printing import render  # noqa: PLC0415
 
     if dry_run not in set(applying.DryRun):
@@ -231,7 +235,11 @@ def apply(
     if not files:
         raise _usage("say which manifests: -f FILE")
     errors, objects = [], []
-    with _connected(kubeconfig) as (api, default):
+    with _connected(kubeconfig) as (api, default), ExitStack() as stack:
+        traced = apply_trace.ApplyTrace()
+        if dry_run == applying.DryRun.NONE:
+            stack.enter_context(_told_as_warning())
+            traced = stack.enter_context(apply_trace.begun(api, system_namespace))
         for file in files:
             for found in applying.apply_objects(
                 api,
@@ -243,10 +251,14 @@ def apply(
                 if isinstance(found, CommandError):
                     tell(found)
                     errors.append(found)
-                elif output in {"json", "yaml"}:
+                    continue
+                traced.is_wanted = traced.is_wanted or found.did != "unchanged"
+                if output in {"json", "yaml"}:
                     objects.append(found.object)
                 else:
                     typer.echo(found.shown if output == "name" else str(found))
+        if traced.trace_id and traced.is_wanted:
+            typer.echo(f"trace {traced.trace_id}", err=True)
     if objects:
         several = {"apiVersion": "v1", "kind": "List", "metadata": {}, "items": objects}
         typer.echo(render(objects[0] if len(objects) == 1 else several, output))
@@ -388,6 +400,69 @@ def status(
     for error in errors:
         tell(error)
     _exit_for(errors)
+
+
+@app.command(
+    epilog=examples(
+        "fedge trace pod/hello",
+        "fedge trace device/ac-1 --web",
+        "fedge trace 4bf92f3577b34da6a3ce929d0e0e4736 --all",
+    )
+)
+def trace(
+    what: Annotated[str, typer.Argument(metavar="pod/NAME|device/NAME|TRACE-ID")],
+    namespace: Namespace = "",
+    web: Annotated[
+        bool, typer.Option("--web", help="Print the address in Jaeger instead.")
+    ] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Fold nothing, leave nothing out.")
+    ] = False,
+    wait: Annotated[
+        float, typer.Option("--wait", help="So many seconds wait for it to be there, and whole.")
+    ] = 0.0,
+    output: Output = "",
+    system_namespace: SystemNamespace = "fedge-system",
+    kubeconfig: Kubeconfig = None,
+) -> None:
+    """Print the way of a change: what happened where, when it began and how long it took.
+
+    Of an object the newest change is printed. AT is the time since the begin of the trace. Below a
+    span is what came of it; `wait` is time in a queue, or in a store until something was there.
+    What is about other objects, such as the config maps of a pod, is one line.
+    """
+    from fedge_cli import finding_traces, trace_layout, traces  # noqa: PLC0415 - only this command's
+    from fedge_cli.printing import render  # noqa: PLC0415
+
+    _check_output(output)
+    with _connected(kubeconfig) as (api, default):
+        asked = finding_traces.read_asked(what, namespace or default)
+        client = finding_traces.TraceClient(api, system_namespace)
+        found = client.find(asked, wait_seconds=wait)
+    if web:
+        typer.echo(finding_traces.web_link(found))
+        return
+    if output in {"json", "yaml"}:
+        typer.echo(render(dict(found.answer), output))
+        return
+    width = shutil.get_terminal_size((120, 24)).columns
+    view = trace_layout.View(about=found.about, width=width, everything=everything)
+    spans = [traces.Span.read(each) for each in found.answer["spans"]]
+    for line in trace_layout.trace_lines(spans, view):
+        typer.echo(line)
+    for line in finding_traces.other_lines(found, asked.shown, trace_layout.duration):
+        typer.echo(line)
+
+
+@contextmanager
+def _told_as_warning() -> Iterator[None]:
+    """Tell of what failed at the end of something that went well, and let it be."""
+    try:
+        yield
+    except CommandError as exc:
+        if not isinstance(exc, TraceError):
+            raise
+        typer.echo(f"warning: {exc}", err=True)
 
 
 @app.command(epilog=examples("fedge logs hello --tail 20", "fedge logs hello -c main --previous"))

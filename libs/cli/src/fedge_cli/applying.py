@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from fedge_cli import apply_trace
 from fedge_cli.api import Api, ResourceType
 from fedge_cli.errors import AwayError, CommandError, MissingError, UsageError
 from fedge_cli.manifests import Manifest, read
@@ -137,13 +138,34 @@ def _apply_one(
         after = obj
         did = "created" if before is None else "configured"
     else:
-        after = _send(api, kind, where, obj, before, dry_run)
+        with apply_trace.span_of(kind, where, metadata["name"]):
+            if dry_run is DryRun.NONE:
+                obj = _naming_trace(api, kind, where, obj, before)
+            after = _send(api, kind, where, obj, before, dry_run)
         did = _what_happened(before, after)
     if kind.plural == "customresourcedefinitions" and dry_run is DryRun.NONE:
         api.forget_types()
     return Applied(
         shown=f"{kind.display}/{metadata['name']}", did=did, object=after, dry_run=dry_run
     )
+
+
+def _naming_trace(
+    api: Api,
+    kind: ResourceType,
+    where: str,
+    obj: dict[str, Any],
+    before: dict[str, Any] | None,
+) -> dict[str, Any]:
+    """Return the object with the trace that is being made, unless nothing is going to change."""
+    context = apply_trace.context_for(kind, obj)
+    if not context or before is None:
+        return apply_trace.naming(obj, context)
+    as_it_is = apply_trace.naming(obj, apply_trace.named_by(before))
+    tried = _send(api, kind, where, as_it_is, before, DryRun.SERVER)
+    if _content(tried) == _content(before):
+        return as_it_is
+    return apply_trace.naming(obj, context)
 
 
 def _send(

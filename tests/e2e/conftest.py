@@ -8,14 +8,27 @@ import pytest
 
 from fedge_cli.demo import EDGE, SETTINGS, RunningContainer, Story
 from fedge_local.stack import Stack
+from tests.fixtures.otlp import Receiver, receiving
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="session")
-def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
+def spans() -> Iterator[Receiver]:
+    """The spans that hub exports."""
+    with receiving() as receiver:
+        yield receiver
+
+
+@pytest.fixture(scope="session")
+def story(tmp_path_factory: pytest.TempPathFactory, spans: Receiver) -> Iterator[Story]:
     """The system, running."""
-    stack = Stack(tmp_path_factory.mktemp("stack"), edges=(EDGE,), settings=SETTINGS)
+    settings = {
+        **SETTINGS,
+        "FEDGE_HUB_SPANS_OTLP_ENDPOINT": spans.url,
+        "FEDGE_TRACE_PER_SECOND": "0",
+    }
+    stack = Stack(tmp_path_factory.mktemp("stack"), edges=(EDGE,), settings=settings)
     with asyncio.Runner() as runner:
         try:
             story = Story(stack, repository=REPOSITORY)

@@ -49,7 +49,7 @@ class Watching:
         self._makers = makers
         self._tracer = Tracer(service)
         self._annotated: dict[ObjectKey, str] = {}
-        """The trace that each object's annotation names, where it has one."""
+        """The trace that an object's annotation named when something was decided because of it."""
         self._sources: dict[str, set[ObjectKey]] = {each.source.name: set() for each in makers}
         self._not_served: set[str] = set()
         self.complete = asyncio.Event()
@@ -99,6 +99,8 @@ class Watching:
     def _make_traced(self, key: ObjectKey, obj: JsonObject | None, revision: int) -> None:
         with self._observed(key, obj) as active:
             self._make(key, obj, revision, active)
+        if active.has_begun:
+            self._note(key, obj)
 
     def _make(self, key: ObjectKey, obj: JsonObject | None, revision: int, active: Active) -> None:
         for maker in self._makers:
@@ -133,18 +135,25 @@ class Watching:
         for companion in self._companions:
             companion.saw(key, obj)
         with self._observed(key, obj, is_listed=decided is not None) as active:
-            self._tell(
-                self._placement.put(
-                    key,
-                    plugin.for_node(obj),
-                    revision_of(obj),
-                    node=plugin.node_of(obj),
-                    needs=plugin.needs_of(obj),
-                    decided=decided,
-                ),
-                active,
+            decisions = self._placement.put(
+                key,
+                plugin.for_node(obj),
+                revision_of(obj),
+                node=plugin.node_of(obj),
+                needs=plugin.needs_of(obj),
+                decided=decided,
             )
+            self._tell(decisions, active)
             self._make(key, obj, revision_of(obj), active)
+        if decisions:
+            self._note(key, obj)
+
+    def _note(self, key: ObjectKey, obj: JsonObject | None) -> None:
+        """Take that an object was acted on: its annotation names what is over now."""
+        if named := _annotation(obj):
+            self._annotated[key] = named
+        else:
+            self._annotated.pop(key, None)
 
     def _remove(self, key: ObjectKey, revision: int) -> None:
         for companion in self._companions:
@@ -153,6 +162,7 @@ class Watching:
         with self._observed(key, None) as active:
             self._tell(self._placement.remove(key, revision), active)
             self._make(key, None, revision, active)
+        self._annotated.pop(key, None)
 
     def _tell(self, decisions: Iterable[Decision], active: Active) -> None:
         """Tell what was decided, as part of the change's trace: there is one if anything was."""
@@ -168,10 +178,6 @@ class Watching:
         """Return the span of what is decided because of an object."""
         before = self._annotated.get(key, "")
         named = _annotation(obj)
-        if named:
-            self._annotated[key] = named
-        else:
-            self._annotated.pop(key, None)
         name = f"observe {key.resource}"
         about = {names.OBJECT: str(key), names.K8S_NAMESPACE_NAME: key.namespace}
         if is_listed and not (named and _is_recent(obj)):

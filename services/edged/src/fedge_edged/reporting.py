@@ -238,7 +238,11 @@ class Reporting:
     def _put(self, key: ObjectKey, data: JsonObject) -> None:
         self._sequence += 1
         data["observed"] = [self._incarnation, self._sequence]
-        self._statuses[key] = data, Cause(traceparent(), time.time())
+        context = traceparent()
+        _, waiting = self._statuses.get(key, (data, Cause()))
+        # what is only told again takes the place of what was to be told, and its trace
+        cause = Cause(context, time.time()) if context else waiting
+        self._statuses[key] = data, cause
         self._told_at = asyncio.get_running_loop().time()
         self._has_statuses.set()
 

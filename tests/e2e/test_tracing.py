@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from fedge_cli.demo import EDGE, NAMESPACE, Story
+from fedge_cli.node_status import get_status
 from fedge_service import backoff
 from tests.e2e.pods import is_running, pod_becomes, pod_manifest, remove
 from tests.fixtures.otlp import Received, Receiver, explained, orphans, outline, roots
@@ -150,13 +151,19 @@ async def test_deleting_a_pod_is_a_trace_too(story: Story, spans: Receiver, tmp_
     check_whole(await spans.whole(trace_id, named(stop, "observe pods")))
 
 
+def is_absent(story: Story) -> bool:
+    """Whether hub sends the node nothing any more."""
+    with story.api() as api:
+        return bool(get_status(api, EDGE)["link"] == "down")
+
+
 async def test_trace_goes_on_through_an_outage_and_says_how_long_it_waited(
     story: Story, spans: Receiver, tmp_path: Path
 ) -> None:
     edge = story.stack.edge(EDGE)
     await edge.cut()
     try:
-        await story.node_ready("Unknown")
+        await until(partial(is_absent, story))
         trace_id = await apply(story, tmp_path, pod_manifest("waited", nodeName=EDGE))
         await spans.whole(trace_id, named("process hub.wanted"))
     finally:

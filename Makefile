@@ -8,7 +8,7 @@ BIN := .venv/bin
 SOURCES := $(wildcard libs/*/src services/*/src)
 PYTEST_ARGS ?=
 
-.PHONY: help install demo down test test-rabbitmq4 check format lock test-security bench-fabric bench-joins bench-outage bench-pods bench-reconnect bench-twins chaos chaos-pods docs clean
+.PHONY: help install demo down test test-rabbitmq4 check format lock test-security bench-fabric bench-joins bench-outage bench-pods bench-reconnect bench-tracing bench-twins chaos chaos-pods docs clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -64,6 +64,9 @@ bench-pods: install ## Measure how fast pods start, and how fast they come back 
 
 bench-reconnect: install ## Let two hundred edges come back at once after the cloud restarted
 	@$(BIN)/python -m bench.reconnect
+
+bench-tracing: install ## Measure what tracing costs, and how much of the time it explains
+	@$(BIN)/python -m bench.tracing
 
 bench-twins: install ## Measure the ways of devices' values, and how many devices one edge bears
 	@$(BIN)/python -m bench.twins

@@ -58,7 +58,9 @@ OBJECTS = dataclasses.replace(t.meta_state(NODE), prefetch=WINDOW)
 _PORTS = 5
 
 
-def event(numbering: Numbering, number: int) -> tuple[Envelope, str]:
+def event(
+    numbering: Numbering, number: int, traceparent: str = TRACEPARENT
+) -> tuple[Envelope, str]:
     """Return an event as a service of the edge makes it, and its address."""
     key = f"meter-{number % KEYS}"
     envelope = Envelope(
@@ -66,17 +68,17 @@ def event(numbering: Numbering, number: int) -> tuple[Envelope, str]:
         source=f"/node/{NODE}/bench",
         subject=key,
         data=READING,
-        traceparent=TRACEPARENT,
+        traceparent=traceparent,
     )
     return numbering.number(envelope), str(Address(NODE, MessageClass.EVENT, ("bench", key)))
 
 
-def change(number: int) -> tuple[Envelope, str]:
+def change(number: int, traceparent: str = TRACEPARENT) -> tuple[Envelope, str]:
     """Return a changed object as hub sends it, and its address."""
     key = ObjectKey("configmaps", "default", f"settings-{number % KEYS}")
     version = Version(number + 1, number + 1)
     envelope = envelope_of(
-        Change(key=key, version=version, object=MAP, traceparent=TRACEPARENT), source="/cloud/hub"
+        Change(key=key, version=version, object=MAP, traceparent=traceparent), source="/cloud/hub"
     )
     return envelope, str(Address.of_object(NODE, key))
 
@@ -202,6 +204,11 @@ ROLES = {
 class Pair:
     """The cloud's broker and an edge's, linked over loopback."""
 
+    module = "bench.fabric"
+    """Whose roles publish and consume."""
+    messages = MESSAGES
+    """How many, to measure a rate."""
+
     def __init__(self, folder: Path) -> None:
         sockets = [socket.socket() for _ in range(_PORTS)]
         for each in sockets:
@@ -256,14 +263,14 @@ class Pair:
     async def rate(self, way: str, kind: str) -> float:
         """Return how many messages a second pass."""
         source, target = self.urls(way)
-        consumer = await self._spawn(f"consume-{kind}", target, way, MESSAGES)
-        publisher = await self._spawn(f"publish-{kind}", source, way, MESSAGES)
+        consumer = await self._spawn(f"consume-{kind}", target, way, self.messages)
+        publisher = await self._spawn(f"publish-{kind}", source, way, self.messages)
         began = await begin(publisher)
         await line(consumer, "done")
         seconds = time.perf_counter() - began
         assert await publisher.wait() == 0
         assert await consumer.wait() == 0
-        return MESSAGES / seconds
+        return self.messages / seconds
 
     @asynccontextmanager
     async def backlog(self) -> AsyncIterator[None]:
@@ -335,7 +342,7 @@ class Pair:
 
     async def _spawn(self, role: str, url: str, way: str, count: int) -> asyncio.subprocess.Process:
         """Start a process and wait until it is connected."""
-        argv = ["-m", "bench.fabric", "--role", role, "--way", way, "--count", str(count)]
+        argv = ["-m", self.module, "--role", role, "--way", way, "--count", str(count)]
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             *argv,

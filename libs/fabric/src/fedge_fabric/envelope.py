@@ -36,8 +36,8 @@ _SUBJECT = "cloudEvents_subject"
 _VERSION = "cloudEvents_fedgeversion"
 _STREAM = "cloudEvents_fedgestream"
 _SEQUENCE = "cloudEvents_sequence"
-_TRACEPARENT = "traceparent"
-_SENT = "fedge-sent"
+TRACEPARENT = "traceparent"
+SENT = "fedge-sent"
 _MAX_DIGITS = 18
 _MICRO = 1_000_000
 _REQUIRED = (_ID, _TYPE, _SOURCE, _TIME)
@@ -120,9 +120,9 @@ class Envelope:
             headers[_STREAM] = self.stream
             headers[_SEQUENCE] = str(self.sequence)
         if self.traceparent:
-            headers[_TRACEPARENT] = self.traceparent
+            headers[TRACEPARENT] = self.traceparent
         if self.sent:
-            headers[_SENT] = str(int(self.sent * _MICRO))
+            headers[SENT] = moment(self.sent)
         return headers
 
     def body(self) -> tuple[bytes, str | None]:
@@ -168,8 +168,8 @@ class Envelope:
             subject=get(_SUBJECT, ""),
             data=_decode(body, content_encoding),
             version=version,
-            traceparent=_trace_context(get(_TRACEPARENT, "")),
-            sent=_moment(get(_SENT, "")),
+            traceparent=_trace_context(get(TRACEPARENT, "")),
+            sent=_moment(get(SENT, "")),
             stream=get(_STREAM, ""),
             sequence=sequence,
             id=texts[_ID],
@@ -187,6 +187,11 @@ def _time(text: str) -> datetime:
 def _trace_context(text: str) -> str:
     """Return a trace context; what is none is ignored, as its specification asks."""
     return text if _TRACE_CONTEXT.fullmatch(text) else ""
+
+
+def moment(seconds: float) -> str:
+    """Return when a message is sent, for its header."""
+    return str(int(seconds * _MICRO))
 
 
 def _moment(text: str) -> float:

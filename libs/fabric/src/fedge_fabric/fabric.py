@@ -254,11 +254,10 @@ class Fabric:
         """
         body, encoding = envelope.body()
         with self._spans.sending(envelope, exchange, routing_key, len(body)) as active:
-            envelope = self._spans.stamped(envelope, active)
             await self._send(
                 aio_pika.Message(
                     body,
-                    headers=dict(envelope.headers()),
+                    headers=dict(self._spans.headers(envelope, active)),
                     content_type=CONTENT_TYPE,
                     content_encoding=encoding,
                     delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
@@ -448,7 +447,7 @@ class Fabric:
     async def _handle(self, queue: Queue, handler: Handler, delivery: Delivery) -> None:
         envelope = delivery.envelope
         with self._spans.processing(envelope, queue, delivery.routing_key) as active:
-            if envelope.traceparent:
+            if active.traceparent != envelope.traceparent:
                 # what comes of it is below this
                 told = dataclasses.replace(envelope, traceparent=active.traceparent)
                 delivery = Delivery(delivery.routing_key, told)

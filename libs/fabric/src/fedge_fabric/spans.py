@@ -6,10 +6,9 @@ https://opentelemetry.io/docs/specs/semconv/messaging/rabbitmq/
 A message continues the trace that it comes with, or that it is sent in; none begins here.
 """
 
-import dataclasses
 import time
 
-from fedge_fabric.envelope import Envelope
+from fedge_fabric.envelope import SENT, TRACEPARENT, Envelope, moment
 from fedge_fabric.topology import Queue
 from fedge_tracing import (
     LINK_AFTER_SECONDS,
@@ -19,15 +18,16 @@ from fedge_tracing import (
     SpanKind,
     Spanning,
     Tracer,
-    is_recorded,
+    current,
     names,
+    records,
+    span,
     traceparent,
 )
 
 SHOWN_AFTER_SECONDS = 0.001
 """A shorter wait has no span of its own."""
 _RABBITMQ = "rabbitmq"
-_NOTHING = Active("", None)
 
 
 class Spans:
@@ -35,15 +35,19 @@ class Spans:
 
     def __init__(self, service: str) -> None:
         """Take whose they are."""
+        self._service = service
         self._tracer = Tracer(service)
 
     def sending(
         self, envelope: Envelope, exchange: str, routing_key: str, body_bytes: int
     ) -> Spanning:
         """Return the span of sending a message, below its own trace context or the current one."""
-        context = envelope.traceparent or traceparent()
         name = f"send {exchange}"
-        if not context or not is_recorded(context):
+        context = envelope.traceparent
+        if not context and not current().is_recorded:
+            return span(name, kind=SpanKind.PRODUCER, service=self._service)
+        context = context or traceparent()
+        if not records(context):
             return self._tracer.child(context, name, kind=SpanKind.PRODUCER)
         now = time.time()
         self._waited(context, f"wait to {name}", envelope.since, now)
@@ -65,7 +69,7 @@ class Spans:
         """Return the span of handling a message."""
         name = f"process {queue.pattern}"
         context = envelope.traceparent
-        if not context or not is_recorded(context):
+        if not records(context):
             return self._tracer.child(context, name, kind=SpanKind.CONSUMER)
         now = time.time()
         self._waited(context, f"wait in {queue.pattern}", envelope.sent, now)
@@ -84,15 +88,14 @@ class Spans:
             causes=_causes(context, envelope.sent, now),
         )
 
-    def stamped(self, envelope: Envelope, active: Active) -> Envelope:
-        """Return the message with the trace context of its sending, and when that was."""
-        context = active.traceparent
-        if not context:
-            return envelope
-        sent = time.time() if is_recorded(context) else 0.0
-        if context == envelope.traceparent and sent == envelope.sent:
-            return envelope
-        return dataclasses.replace(envelope, traceparent=context, sent=sent)
+    def headers(self, envelope: Envelope, active: Active) -> dict[str, str]:
+        """Return a message's headers, with the trace context of its sending and when that was."""
+        headers = envelope.headers()
+        if context := active.traceparent:
+            headers[TRACEPARENT] = context
+            if records(context):
+                headers[SENT] = moment(time.time())
+        return headers
 
     def _waited(self, context: str, name: str, since: float, now: float) -> None:
         """Make a span of a wait that is over now."""

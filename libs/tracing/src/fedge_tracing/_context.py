@@ -13,6 +13,8 @@ ANNOTATION = "fedge.io/traceparent"
 
 _FORM = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 _INVALID_VERSION = "ff"
+TEXT_LENGTH = 55
+"""Of a trace context as text."""
 
 
 @dataclass(frozen=True, slots=True)

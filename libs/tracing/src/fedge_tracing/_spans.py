@@ -15,6 +15,7 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import (
+    INVALID_SPAN_CONTEXT,
     Link,
     NonRecordingSpan,
     Span,
@@ -27,14 +28,16 @@ from opentelemetry.trace import (
 )
 
 from fedge_tracing import _state, names
-from fedge_tracing._context import Cause, format_context, parse
+from fedge_tracing._context import TEXT_LENGTH, Cause, format_context, is_recorded, parse
 
 Value = str | bool | int | float
 Attributes = Mapping[str, Value]
 
 LINK_AFTER_SECONDS = 1.0
 """Work that waited longer than that for its turn has a link to its cause, with the wait."""
-_UNSAMPLED, _SAMPLED = TraceFlags(0), TraceFlags(TraceFlags.SAMPLED)
+_SAMPLED = TraceFlags(TraceFlags.SAMPLED)
+_ODD = frozenset("13579bdf")
+"""How the flags of a context end that is recorded."""
 _MOST_TEXT = 512
 _TOLD = "_fedge_traced"
 
@@ -47,16 +50,18 @@ class Active:
     def __init__(
         self,
         service: str,
-        context: SpanContext | None,
+        context: SpanContext | None = None,
         span: Span | None = None,
-        begin: Callable[[], Span | SpanContext] | None = None,
+        *,
+        begin: Callable[[], "Span | Active"] | None = None,
+        text: str = "",
     ) -> None:
         self.service = service
         self.has_ended = False
         self._context = context
         self._span = span
         self._begin = begin
-        self._text: str | None = None
+        self._text = text
 
     @property
     def has_begun(self) -> bool:
@@ -68,16 +73,24 @@ class Active:
         if self._begin is None:
             return
         begun, self._begin = self._begin(), None
-        if isinstance(begun, SpanContext):
-            self._context = begun
+        if isinstance(begun, Active):
+            self._text = begun.traceparent
         else:
             self._span, self._context = begun, begun.get_span_context()
 
     @property
     def context(self) -> SpanContext | None:
-        """The context of what happens here."""
+        """The context of what happens here; None if it is in no trace."""
         self.begin()
+        if self._context is None and self._text:
+            self._context = parse(self._text)
         return self._context
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether what happens here is recorded, as far as its context says."""
+        self.begin()
+        return self._span is not None or self._text[-1:] in _ODD
 
     @property
     def span(self) -> Span | None:
@@ -88,7 +101,7 @@ class Active:
     @property
     def traceparent(self) -> str:
         """The trace context as text; empty if there is none."""
-        if self._text is None:
+        if not self._text:
             context = self.context
             self._text = "" if context is None else format_context(context)
         return self._text
@@ -106,7 +119,7 @@ class Active:
             self._span.set_attribute(names.ERROR_TYPE, error_type)
 
 
-_NOWHERE = Active("", None)
+_NOWHERE = Active("")
 _CURRENT: ContextVar[Active] = ContextVar("fedge_trace", default=_NOWHERE)
 
 
@@ -145,6 +158,11 @@ def log_fields() -> dict[str, str]:
     if context is None:
         return {}
     return {"trace_id": f"{context.trace_id:032x}", "span_id": f"{context.span_id:016x}"}
+
+
+def records(traceparent: str) -> bool:
+    """Whether a span of a trace context's trace would be recorded here."""
+    return bool(traceparent) and is_recorded(traceparent) and _state.state() is not None
 
 
 class Tracer:
@@ -193,7 +211,8 @@ class Tracer:
 
         Without a valid ``traceparent`` there is none: only what is meant to begin a trace does.
         """
-        parent = Active(self.service, parse(traceparent)) if traceparent else _NOWHERE
+        is_one = len(traceparent) == TEXT_LENGTH
+        parent = Active(self.service, text=traceparent) if is_one else _NOWHERE
         return Spanning(self.service, name, kind, parent, attributes, causes, start, lazily=lazily)
 
 
@@ -279,15 +298,13 @@ class Spanning:
             return self._first()
         if parent is _NOWHERE or _state.state() is None:
             return parent
-        if not parent.has_begun:
-            parent.begin()
+        if not parent.is_recorded:
+            return parent
         context = parent.context
         if context is None:
             return _NOWHERE
-        if not context.trace_flags & 1:
-            return parent
         if self._lazily:
-            return Active(self._service, None, begin=lambda: self._span_below(context))
+            return Active(self._service, begin=lambda: self._span_below(context))
         made = self._span_below(context)
         return Active(self._service, made.get_span_context(), made)
 
@@ -295,22 +312,22 @@ class Spanning:
         if _state.state() is None:
             return _NOWHERE
         if self._lazily:
-            return Active(self._service, None, begin=self._head)
+            return Active(self._service, begin=self._head)
         head = self._head()
-        if isinstance(head, SpanContext):
-            return Active(self._service, head)
+        if isinstance(head, Active):
+            return head
         return Active(self._service, head.get_span_context(), head)
 
-    def _head(self) -> Span | SpanContext:
+    def _head(self) -> Span | Active:
         state = _state.state()
         if state is None or not state.head.takes():
-            return _new_context()
+            return Active(self._service, text=f"{new_traceparent()[:-1]}0")
         return self._span_below(None)
 
     def _span_below(self, parent: SpanContext | None) -> Span:
         state = _state.state()
         if state is None:
-            return NonRecordingSpan(parent or _new_context())
+            return NonRecordingSpan(parent or INVALID_SPAN_CONTEXT)
         tracer, _ = state.tracer(self._service)
         context = Context()
         if parent is not None:
@@ -369,13 +386,6 @@ def _mark(error: Exception) -> None:
         setattr(error, _TOLD, True)
     except AttributeError:
         return  # it has no room for a mark: it is told by every span that it passes through
-
-
-def _new_context() -> SpanContext:
-    """Return the context of a trace that is not recorded."""
-    return SpanContext(
-        trace_id=_number(128), span_id=_number(64), is_remote=False, trace_flags=_UNSAMPLED
-    )
 
 
 def _number(bits: int) -> int:

@@ -320,6 +320,21 @@ async def test_command_and_log_are_traced_to_the_answer(
         remove(story, "asked")
 
 
+async def test_joining_is_traced_from_the_gateway_to_the_certificate(
+    story: Story, spans: Receiver
+) -> None:
+    assert story.stack.exists  # it joined when the system was started
+    key = f"nodes/-/{EDGE}"
+    wanted = named("join", "make keys", "ask for certificate", "POST /v1/join")
+    trace_ids = await until(lambda: [each for each in spans.about(key) if wanted(spans.of(each))])
+    found = await spans.whole(trace_ids[0], wanted)
+    check_whole(found)
+    assert above(found, one(found, "POST /v1/join")) == [
+        "POST /v1/join", "ask for certificate", "join",
+    ]  # fmt: skip
+    assert one(found, "join").node == EDGE
+
+
 async def test_tree_is_drawn_in_the_terminal(story: Story, spans: Receiver, tmp_path: Path) -> None:
     trace_id = await apply(story, tmp_path, pod_manifest("drawn"))
     try:

@@ -60,7 +60,7 @@ def taken(buffer: SpanBuffer) -> dict[str, ReadableSpan]:
 
 def id_of(span: ReadableSpan) -> int:
     assert span.context is not None
-    return span.context.span_id
+    return int(span.context.span_id)
 
 
 def wait_of(attributes: object) -> float:
@@ -69,7 +69,7 @@ def wait_of(attributes: object) -> float:
 
 
 def parent_of(span: ReadableSpan) -> int | None:
-    return span.parent.span_id if span.parent is not None else None
+    return int(span.parent.span_id) if span.parent is not None else None
 
 
 def test_handling_is_below_sending(buffer: SpanBuffer) -> None:

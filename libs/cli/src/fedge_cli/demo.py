@@ -5,6 +5,7 @@ The story is a row of steps that return what they saw, so that a test tells it t
 
 import asyncio
 import json
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -12,14 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedge_cli import kubeconfig
+from fedge_cli import apply_trace, kubeconfig
 from fedge_cli.api import Api
 from fedge_cli.applying import apply
 from fedge_cli.errors import CommandError, UsageError
+from fedge_cli.finding_traces import TraceClient, read_asked
 from fedge_cli.getting import Query, Table, get_table
 from fedge_cli.local import DEFAULT_DATA_DIR, data_dir, require_root, translated
 from fedge_cli.sizes import parse_bytes
 from fedge_cli.telling import Telling, command_name
+from fedge_cli.trace_layout import View, trace_lines
+from fedge_cli.traces import Span
 from fedge_local.containerd import Containerd
 from fedge_local.stack import Stack, Step
 from fedge_local.state import Line
@@ -38,6 +42,9 @@ SETTINGS = {
 _CRDS = Path("deploy/k8s/base/crds")
 _EXAMPLE = Path("examples/hello")
 _LOOK_SECONDS = 0.05
+_SYSTEM = "fedge-system"
+_TRACE_SECONDS = 15.0
+_MARGIN = 4
 
 Predicate = Callable[[dict[str, Any]], bool]
 
@@ -113,8 +120,20 @@ class Story:
         return done
 
     def apply_example(self) -> list[str]:
-        """Apply examples/hello and return what was done."""
-        return self.apply(self.repository / _EXAMPLE)
+        """Apply examples/hello, traced, and return what was done."""
+        with self.api() as api, apply_trace.begun(api, _SYSTEM) as trace:
+            done = self.apply(self.repository / _EXAMPLE)
+            trace.is_wanted = any(not line.endswith("unchanged") for line in done)
+        return done
+
+    def trace(self) -> list[str]:
+        """Return the trace of the pod's last change, drawn."""
+        with self.api() as api:
+            asked = read_asked(f"pod/{POD}", NAMESPACE)
+            found = TraceClient(api, _SYSTEM).find(asked, wait_seconds=_TRACE_SECONDS)
+        spans = [Span.read(each) for each in found.answer["spans"]]
+        width = shutil.get_terminal_size((100, 24)).columns - _MARGIN
+        return list(trace_lines(spans, View(about=found.about, width=width)))
 
     def api(self) -> Any:
         """Open the cloud's API."""
@@ -384,6 +403,11 @@ async def _tell(story: Story, telling: Telling) -> None:
     _tables(story, telling)
     telling.line("")
     telling.line(f"its log, read through the cloud: {story.log()}")
+    telling.line("")
+    with telling.waiting("the trace of all that"):
+        lines = await asyncio.to_thread(story.trace)
+    for line in lines:
+        telling.line(line)
 
     telling.heading("3. Cut the line")
     with telling.waiting("the cloud to know"):

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from fedge_cli.api import Api
 from fedge_cli.errors import CommandError, MissingError, UsageError
+from fedge_objects import ObjectKey
 
 SERVICE: Final = "fedge-hub:http"
 LISTED: Final = 20
@@ -27,6 +28,7 @@ _RESOURCES: Final = {
     "devicemodels.devices.kubeedge.io": ("devicemodel", "devicemodels"),
     "configmaps": ("configmap", "configmaps", "cm"),
     "secrets": ("secret", "secrets"),
+    "nodes": ("node", "nodes", "no"),
 }
 
 
@@ -68,10 +70,11 @@ def read_asked(text: str, namespace: str) -> Asked:
     kind, slash, name = text.partition("/")
     for resource, words in _RESOURCES.items():
         if slash and name and kind.lower() in words:
-            return Asked(about=f"{resource}/{namespace}/{name}", shown=f"{words[0]}/{name}")
+            key = ObjectKey(resource, "" if resource == "nodes" else namespace, name)
+            return Asked(about=str(key), shown=f"{words[0]}/{name}")
     raise UsageError(
-        f"{text!r} is nothing that is traced: use pod/NAME, device/NAME, or the id of a trace"
-        " (32 hexadecimal digits)"
+        f"{text!r} is nothing that is traced: use pod/NAME, device/NAME, node/NAME, or the id of a"
+        " trace (32 hexadecimal digits)"
     )
 
 

@@ -3,6 +3,8 @@
 import os
 import platform
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -83,13 +85,15 @@ def join(
         raise UsageError(f"the token is for node {token.node!r}, not {name!r}: leave out --node")
     os.umask(0o077)
     try:
-        return j.join(
-            Identity.of(folder, os.environ),
-            token,
-            node=NodeName(name),
-            cloud=cloud,
-            patience_seconds=wait_seconds,
-        )
+        identity = Identity.of(folder, os.environ)
+        with traced(name, identity.join_spans):
+            return j.join(
+                identity,
+                token,
+                node=NodeName(name),
+                cloud=cloud,
+                patience_seconds=wait_seconds,
+            )
     except DialError as exc:
         raise AwayError(str(exc)) from exc
     except ValueError as exc:
@@ -98,6 +102,31 @@ def join(
         raise CommandError(str(exc)) from exc
     except OSError as exc:
         raise CommandError(f"{folder} cannot be written: {exc}") from exc
+
+
+@contextmanager
+def traced(node: str, file: Path) -> Iterator[None]:
+    """Trace what is done within; its spans are left in a file, for meta to send."""
+    import fedge_tracing as tracing  # noqa: PLC0415
+    from fedge_objects import ObjectKey  # noqa: PLC0415
+    from fedge_sealing import write_private  # noqa: PLC0415
+    from fedge_service import TraceSettings  # noqa: PLC0415
+    from fedge_tracing import names  # noqa: PLC0415
+
+    buffer = tracing.configure(ratio=TraceSettings().ratio, node=node)
+    about = {names.OBJECT: str(ObjectKey("nodes", "", node))}
+    try:
+        with tracing.Tracer("join").root("join", attributes=about):
+            yield
+        spans, _ = buffer.take_now()
+    finally:
+        tracing.stop()
+    if len(spans) <= 1:
+        return  # it had joined before
+    try:
+        write_private(file, tracing.encode(spans))
+    except OSError as exc:
+        typer.echo(f"warning: the trace of joining is not kept: {exc}", err=True)
 
 
 def tell(joined: "Joined", *, was_before: bool) -> None:

@@ -19,6 +19,7 @@ from typing import Any, Final
 from urllib.parse import SplitResult, unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
+import fedge_tracing as tracing
 from fedge_enrolment.names import HUB
 from fedge_enrolment.refusals import RefusedError
 
@@ -197,6 +198,8 @@ def request(
     try:
         content = None if body is None else json.dumps(body)
         headers = {"Content-Type": "application/json"} if body is not None else {}
+        if told := tracing.traceparent():
+            headers["traceparent"] = told
         connection.request(method, path, body=content, headers=headers)
         response = connection.getresponse()
         data = response.read(_MAX_ANSWER)

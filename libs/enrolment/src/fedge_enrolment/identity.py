@@ -73,6 +73,11 @@ class Identity:
         return self.folder / KEY
 
     @property
+    def join_spans(self) -> Path:
+        """What the way of joining was, as spans (OTLP), until meta has sent them."""
+        return self.folder / "join.otlp"
+
+    @property
     def certificate(self) -> Path:
         """The certificate."""
         return self.folder / CERTIFICATE

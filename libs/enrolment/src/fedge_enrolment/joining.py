@@ -15,6 +15,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
+import fedge_tracing as tracing
 from fedge_enrolment import certificates as c
 from fedge_enrolment.dialling import Address, DialError, context_of, request, untrusting
 from fedge_enrolment.identity import Identity, IdentityError, Joined
@@ -66,13 +67,11 @@ def join(
     if (before := identity.joined()) is not None:
         return before
     address = Address.parse(cloud or token.cloud, ENROLMENT_PORT)
-    authority, there = patiently(lambda: fetch_authority(address, token), patience_seconds)
+    with tracing.span("fetch authority"):
+        authority, there = patiently(lambda: fetch_authority(address, token), patience_seconds)
     check_clock(there)
-    key = _own_key(identity)
-    try:
-        sealing_key = SealingKey.load_or_make(identity.sealing_key)
-    except SealError as exc:
-        raise IdentityError(f"{exc}: put the right one there, or remove it") from exc
+    with tracing.span("make keys"):
+        key, sealing_key = _own_key(identity), _own_sealing_key(identity)
     body = {
         "token": f"{token.id}.{token.secret}",
         "node": node,
@@ -80,9 +79,10 @@ def join(
         "sealingKey": base64.b64encode(sealing_key.public).decode(),
     }
     context = context_of(authority)
-    answer = patiently(
-        lambda: request(address, context, "POST", "/v1/join", body), patience_seconds
-    )
+    with tracing.span("ask for certificate", kind=tracing.SpanKind.CLIENT):
+        answer = patiently(
+            lambda: request(address, context, "POST", "/v1/join", body), patience_seconds
+        )
     return _keep(identity, answer.body, address)
 
 
@@ -171,6 +171,14 @@ def _own_key(identity: Identity) -> bytes:
     if not identity.key.exists():
         write_private(identity.key, c.new_key())
     return identity.key.read_bytes()
+
+
+def _own_sealing_key(identity: Identity) -> SealingKey:
+    """Return the key by which Secrets are read, made at the first time."""
+    try:
+        return SealingKey.load_or_make(identity.sealing_key)
+    except SealError as exc:
+        raise IdentityError(f"{exc}: put the right one there, or remove it") from exc
 
 
 def _keep(identity: Identity, answer: bytes, address: Address) -> Joined:

@@ -4,6 +4,7 @@ import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from fedge_enrolment.identity import Identity
 from fedge_meta.settings import MetaSettings
 from fedge_objects import NodeName
 from fedge_sealing import NodeSeal
@@ -29,6 +30,7 @@ async def run(settings: MetaSettings, ready: Ready) -> None:
         from fedge_fabric.fabric import Fabric  # noqa: PLC0415
         from fedge_meta.digests import Digests  # noqa: PLC0415
         from fedge_meta.handlers import Handlers  # noqa: PLC0415
+        from fedge_meta.join_spans import send_join_spans  # noqa: PLC0415
         from fedge_meta.keeping import Keeping  # noqa: PLC0415
         from fedge_meta.relay import relay  # noqa: PLC0415
 
@@ -49,6 +51,10 @@ async def run(settings: MetaSettings, ready: Ready) -> None:
             if broker is not None:
                 work = _links(settings, broker, tasks).run()
                 tasks.create_task(work, name="links")
+            spans = Identity(edge.identity_dir).join_spans
+            if spans.exists():
+                work = send_join_spans(fabric, node, spans)
+                tasks.create_task(work, name="join spans")
             if edge.joined_file.exists():
                 from fedge_meta.certificate import keep_valid  # noqa: PLC0415
 

@@ -1,6 +1,7 @@
 """Each service without its broker: its handlers, good messages for them, and what they achieve."""
 
 import asyncio
+import base64
 import contextlib
 import json
 import tempfile
@@ -30,6 +31,7 @@ from fedge_hub.domain import Nodes
 from fedge_hub.events import Events
 from fedge_hub.handlers import Handlers as HubHandlers
 from fedge_hub.requests import Requests
+from fedge_hub.spans import Spans
 from fedge_kube import KubeClient, NotFoundError, Resource
 from fedge_meta.digests import Digests
 from fedge_meta.handlers import Handlers as MetaHandlers
@@ -51,6 +53,7 @@ from tests.unit.bad_input.line import Line
 from tests.unit.bad_input.mutations import Sample
 from tests.unit.edged.kit import IMAGE, config_map, pod_object, secret
 from tests.unit.hub.test_nodes import World
+from tests.unit.hub.test_spans import request
 from tests.unit.twin.test_accounts import MemoryBroker
 
 NODE = NodeName("edge-1")
@@ -98,6 +101,11 @@ def _object(resource: str, name: str, obj: JsonObject | None, revision: int) -> 
 
 def _wanted(change: Change, source: str = "/cloud/controller") -> Sample:
     return Sample(str(Address.of_object(NODE, change.key)), envelope_of(change, source=source))
+
+
+def _spans(service: str) -> JsonObject:
+    body = request(service).SerializeToString()
+    return {"otlp": base64.b64encode(body).decode(), "spans": 1, "dropped": 2}
 
 
 def _up(kind: str, message_class: MessageClass, *words: str, **more: Any) -> Sample:
@@ -177,6 +185,8 @@ class Hub:
         HubHandlers(
             nodes=nodes, events=self.events, cloud=self.world, requests=self.requests
         ).subscribe(self.line.fabric)
+        self.spans = Spans(exporter=None, keeper=None)
+        self.spans.subscribe(self.line.fabric)
         self._revision = 10
 
     def samples(self) -> Mapping[str, list[Sample]]:
@@ -230,13 +240,29 @@ class Hub:
                 _token_asked(),
             ],
             "hub.up.request": [self._answer("nobody", 0), self._answer("nobody", 1, last=True)],
+            "hub.up.spans": [
+                _up(kinds.SPANS_ENDED, MessageClass.SPANS, "edged", data=_spans("fedge-edged")),
+                Sample(
+                    "cloud.spans.controller",
+                    Envelope(
+                        type=kinds.SPANS_ENDED,
+                        source="/cloud/controller",
+                        data=_spans("fedge-controller"),
+                    ),
+                ),
+            ],
         }
 
     def state(self) -> object:
-        return repr((vars(self.store), len(self.world.sent), len(self.world.asked)))
+        counts = self.spans.statistics
+        return repr((vars(self.store), len(self.world.sent), len(self.world.asked), counts))
 
     async def check(self) -> None:
         self._revision += 1
+        received = self.spans.statistics.received
+        spans = _up(kinds.SPANS_ENDED, MessageClass.SPANS, "edged", data=_spans("fedge-edged"))
+        await give(self, "hub.up.spans", spans)
+        assert self.spans.statistics.received == received + 1
         key = ObjectKey("configmaps", "default", f"good-{self._revision}")
         change = _object(key.resource, key.name, config_map(key.name, {"a": "b"}), self._revision)
         await give(self, "hub.up.state", _alive())

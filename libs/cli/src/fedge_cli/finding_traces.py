@@ -120,7 +120,9 @@ class TraceClient:
                 " may be off (FEDGE_TRACE_RATIO), or there was too much to trace it all"
                 " (FEDGE_TRACE_PER_SECOND)"
             )
-        chosen = next((each for each in listed if each["is_change"]), listed[0])
+        joins = [each for each in listed if each["name"] == "join"]
+        changes = [each for each in listed if each["is_change"]]
+        chosen = [*joins, *changes, *listed][0]
         others = [each for each in listed if each is not chosen][:OTHERS]
         trace = self._trace(str(chosen["trace_id"]))
         return Found(answer=trace, about=asked.about, others=others)

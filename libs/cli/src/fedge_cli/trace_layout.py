@@ -101,6 +101,10 @@ def _tail(spans: Sequence[Span], start: int, end: int) -> Iterator[str]:
         yield from (f"Caused by trace {each}" for each in causes)
 
 
+def _plural(count: int) -> str:
+    return "1 span" if count == 1 else f"{count} spans"
+
+
 class _Drawing:
     def __init__(self, view: View, start: int, whole: int) -> None:
         self._view = view
@@ -157,7 +161,7 @@ class _Drawing:
         shown += [
             f'... and {count - 1} more "{name}"' for name, count in drawn.items() if count > 1
         ]
-        shown += [f"... {count} spans of {name}" for name, count in others.items() if count]
+        shown += [f"... {_plural(count)} of {name}" for name, count in others.items() if count]
         return shown
 
     def _is_aside(self, node: Node) -> bool:

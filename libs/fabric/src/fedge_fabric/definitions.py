@@ -167,7 +167,7 @@ def edge_definitions(
             *(
                 _queue(
                     topology.up_queue(each),
-                    {"x-max-length-bytes": topology.UP_MAX_BYTES},
+                    topology.up_arguments(each),
                 )
                 for each in MessageClass
             ),

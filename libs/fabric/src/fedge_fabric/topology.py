@@ -43,6 +43,7 @@ DEAD_MAX_BYTES: Final = 64 * 1024 * 1024
 EVENT_MAX_BYTES: Final = 1024 * 1024
 """Kubernetes' own events have at most 1.5 KiB of text, a device's value a few."""
 UP_MAX_BYTES: Final = 512 * 1024 * 1024
+SPANS_MAX_BYTES: Final = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +164,16 @@ def local_objects(service: str, resources: tuple[str, ...]) -> Queue:
 def local_key(resource: str, namespace: str, name: str) -> str:
     """Return the routing key by which meta tells its neighbours of a change."""
     return routing_key_of(("object", *map(encode_word, (resource, namespace, name))), kept=2)
+
+
+def up_arguments(message_class: MessageClass) -> dict[str, object]:
+    """Return the arguments of that queue.
+
+    When it is full, spans are refused, so that who made them counts what is lost.
+    """
+    if message_class is MessageClass.SPANS:
+        return {"x-max-length-bytes": SPANS_MAX_BYTES, "x-overflow": "reject-publish"}
+    return {"x-max-length-bytes": UP_MAX_BYTES}
 
 
 def up_queue(message_class: MessageClass) -> str:

@@ -16,11 +16,14 @@ from urllib.parse import unquote, urlsplit
 
 import aiomqtt
 import structlog
+from paho.mqtt.client import MQTT_CLEAN_START_FIRST_ONLY
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 
 from fedge_fabric import UnavailableError
 from fedge_objects import NodeName
 from fedge_service import backoff
-from fedge_tracing import Cause, SpanKind, Tracer, is_recorded, names, traceparent
+from fedge_tracing import Cause, SpanKind, Tracer, is_recorded, names, parse, traceparent
 from fedge_twin.payloads import Message
 from fedge_twin.quota import Admitted, Parked, Quota
 from fedge_twin.topics import Word, filters, filters_of
@@ -31,6 +34,9 @@ log = structlog.stdlib.get_logger("fedge.twin")
 _tracer = Tracer("twin")
 _NO_CAUSE: Final = Cause()
 
+TRACEPARENT: Final = "traceparent"
+"""Of MQTT's user properties: https://w3c.github.io/trace-context-mqtt/."""
+_NEVER: Final = 0xFFFF_FFFF
 CLIENT_ID: Final = "fedge-twin"
 KEEPALIVE_SECONDS = 30
 AT_LEAST_ONCE: Final = 1
@@ -46,13 +52,14 @@ _REFUSED: Final = 0x80
 class MqttLink:
     """One connection to the devices' broker, made anew whenever it is lost."""
 
-    def __init__(self, url: str, node: NodeName, quota: Quota) -> None:
+    def __init__(self, url: str, node: NodeName, quota: Quota, *, version: str = "3.1.1") -> None:
         """Prepare; nothing is connected yet.
 
         Args:
             url: ``mqtt://user:password@host:port``.
             node: whose membership is asked for.
             quota: how much each device may say.
+            version: of MQTT: ``3.1.1`` or ``5``.
         """
         parts = urlsplit(url)
         if parts.scheme != "mqtt" or not parts.hostname:
@@ -61,6 +68,7 @@ class MqttLink:
         self._port = parts.port or 1883
         self._user = unquote(parts.username) if parts.username else None
         self._password = unquote(parts.password) if parts.password else None
+        self._has_properties = version == "5"
         self._node = node
         self._quota = quota
         self._outgoing: deque[tuple[Message, Cause]] = deque()
@@ -95,16 +103,7 @@ class MqttLink:
                     break
 
     async def _serve(self, twins: Twins) -> None:
-        client = aiomqtt.Client(
-            self._host,
-            self._port,
-            username=self._user,
-            password=self._password,
-            identifier=CLIENT_ID,
-            clean_session=False,
-            keepalive=KEEPALIVE_SECONDS,
-            max_inflight_messages=PUBLISHED_AT_ONCE,
-        )
+        client = self._client()
         client.pending_calls_threshold = PUBLISHED_AT_ONCE
         # the library acknowledges before we have stored; its own client lets us do it ourselves
         client._client.manual_ack_set(True)  # noqa: SLF001
@@ -123,6 +122,25 @@ class MqttLink:
                 log.info("mqtt_connected", broker=f"{self._host}:{self._port}")
                 twins.differences()
 
+    def _client(self) -> aiomqtt.Client:
+        """Return a client whose session outlives it, of whichever version of the protocol."""
+        kept = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # the library's
+        kept.SessionExpiryInterval = _NEVER
+        has = self._has_properties
+        return aiomqtt.Client(
+            self._host,
+            self._port,
+            username=self._user,
+            password=self._password,
+            identifier=CLIENT_ID,
+            protocol=aiomqtt.ProtocolVersion.V5 if has else aiomqtt.ProtocolVersion.V311,
+            clean_session=None if has else False,
+            clean_start=False if has else MQTT_CLEAN_START_FIRST_ONLY,
+            properties=kept if has else None,
+            keepalive=KEEPALIVE_SECONDS,
+            max_inflight_messages=PUBLISHED_AT_ONCE,
+        )
+
     async def _hear(self, client: aiomqtt.Client, twins: Twins) -> None:
         messages = client.messages
         async for first in messages:
@@ -131,7 +149,12 @@ class MqttLink:
                 batch.append(await anext(messages))
             taken = []
             for each in batch:
-                word = Word(str(each.topic), _bytes(each.payload), (each.mid, each.qos))
+                word = Word(
+                    str(each.topic),
+                    _bytes(each.payload),
+                    (each.mid, each.qos),
+                    _context_of(each.properties),
+                )
                 match self._quota.admit(word):
                     case Admitted():
                         taken.append(word)
@@ -170,7 +193,7 @@ class MqttLink:
             await self._news.wait()
             self._news.clear()
             while self._outgoing:
-                await _publish(client, self._outgoing)
+                await _publish(client, self._outgoing, has_properties=self._has_properties)
                 if len(self._outgoing) < MAX_OUTGOING:
                     self._has_room.set()
 
@@ -205,17 +228,45 @@ async def _to_its_end(work: Coroutine[None, None, None]) -> None:
     task.result()
 
 
-async def _publish(client: aiomqtt.Client, outgoing: "deque[tuple[Message, Cause]]") -> None:
+async def _publish(
+    client: aiomqtt.Client, outgoing: "deque[tuple[Message, Cause]]", *, has_properties: bool
+) -> None:
     """Publish some of what waits, in order, and wait until the broker has the last of it.
 
     Past the library's own ``publish``, which waits for each message by itself.
     """
     with ExitStack() as spans:
         for _ in range(min(len(outgoing), PUBLISHED_AT_ONCE) - 1):
-            each = _traced(spans, *outgoing.popleft())
-            client._client.publish(each.topic, each.payload, AT_LEAST_ONCE)  # noqa: SLF001
-        last = _traced(spans, *outgoing.popleft())
-        await client.publish(last.topic, last.payload, AT_LEAST_ONCE, timeout=PUBLISH_SECONDS)
+            each, context = _traced(spans, *outgoing.popleft())
+            with_it = _properties(context) if has_properties else None
+            client._client.publish(  # noqa: SLF001
+                each.topic, each.payload, AT_LEAST_ONCE, properties=with_it
+            )
+        last, context = _traced(spans, *outgoing.popleft())
+        await client.publish(
+            last.topic,
+            last.payload,
+            AT_LEAST_ONCE,
+            properties=_properties(context) if has_properties else None,
+            timeout=PUBLISH_SECONDS,
+        )
+
+
+def _properties(context: str) -> Properties | None:
+    """Return what a message says beside its payload: its trace context, if it has one."""
+    if not context:
+        return None
+    properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]  # the library's
+    properties.UserProperty = (TRACEPARENT, context)
+    return properties
+
+
+def _context_of(properties: Properties | None) -> str:
+    """Return the trace context that a message came with; empty if it has none."""
+    for name, value in getattr(properties, "UserProperty", None) or ():
+        if name == TRACEPARENT and parse(value) is not None:
+            return str(value)
+    return ""
 
 
 def _cause() -> Cause:
@@ -224,8 +275,13 @@ def _cause() -> Cause:
     return Cause(context, time.time()) if context and is_recorded(context) else _NO_CAUSE
 
 
-def _traced(spans: ExitStack, message: Message, cause: Cause) -> Message:
-    """Have the sending of a message be a span, if its cause is traced, until ``spans`` ends."""
+def _traced(spans: ExitStack, message: Message, cause: Cause) -> tuple[Message, str]:
+    """Have the sending of a message be a span, if its cause is traced, until ``spans`` ends.
+
+    Returns:
+        The message, and the trace context to send along; empty if it is not traced.
+    """
+    context = ""
     if cause.traceparent:
         about: dict[str, str | int] = {
             names.MESSAGING_SYSTEM: "mqtt",
@@ -234,7 +290,7 @@ def _traced(spans: ExitStack, message: Message, cause: Cause) -> Message:
             names.MESSAGING_DESTINATION_NAME: message.topic,
             names.MESSAGING_BODY_SIZE: len(message.payload),
         }
-        spans.enter_context(
+        active = spans.enter_context(
             _tracer.child(
                 cause.traceparent,
                 "publish to device",
@@ -243,7 +299,8 @@ def _traced(spans: ExitStack, message: Message, cause: Cause) -> Message:
                 start=cause.since,
             )
         )
-    return message
+        context = active.traceparent
+    return message, context
 
 
 async def _subscribe(client: aiomqtt.Client, topic_filter: str) -> None:

@@ -83,7 +83,9 @@ async def run(settings: TwinSettings, ready: Ready) -> None:
             clock=time.monotonic,
         )
         twins.dropped = quota.dropped
-        link = outlets.link = MqttLink(settings.mqtt_url.get_secret_value(), node, quota)
+        link = outlets.link = MqttLink(
+            settings.mqtt_url.get_secret_value(), node, quota, version=settings.mqtt_version
+        )
         reporting = Reporting(node, every_seconds=settings.report_every_seconds)
         outlets.reporting = reporting
         fabric = Fabric(

@@ -1,5 +1,7 @@
 """Settings of twin."""
 
+from typing import Literal
+
 from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
@@ -14,6 +16,10 @@ class TwinSettings(ServiceSettings):
     mqtt_url: SecretStr = SecretStr("mqtt://guest:guest@127.0.0.1:1883")
     """The MQTT broker that the devices speak to: the edge's own, or another. ``mqtt://`` only; it
     is meant for the gateway's own network."""
+
+    mqtt_version: Literal["3.1.1", "5"] = "3.1.1"
+    """Of the protocol that is spoken to that broker. With 5 a trace context goes along as the user
+    property ``traceparent``, to devices and from them. RabbitMQ speaks 5 from 3.13 on."""
 
     broker_command: tuple[str, ...] = ()
     """JSON list: a command that evaluates the Erlang expression added as its last argument in the

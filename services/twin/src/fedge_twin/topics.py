@@ -56,11 +56,13 @@ class Word:
         topic: that it came on.
         payload: as it came.
         receipt: by which the broker is told that it was taken: packet id and QoS.
+        traceparent: the trace context that it came with; empty if none.
     """
 
     topic: str
     payload: bytes
     receipt: tuple[int, int] = (0, 0)
+    traceparent: str = ""
 
 
 def device_topic(key: ObjectKey, what: str) -> str:

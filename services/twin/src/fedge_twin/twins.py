@@ -260,11 +260,13 @@ class Twins:
     async def _hear(self, words: Sequence[Word]) -> None:
         messages: list[Message] = []
         news: dict[ObjectKey, float] = {}
+        contexts: dict[ObjectKey, str] = {}
         began = time.time()
         async with self._store.changing() as draft:
             for word in words:
                 match read_topic(word.topic):
                     case FromDevice() as topic:
+                        contexts[topic.key] = word.traceparent
                         messages += self._answer(topic, word.payload, draft, news)
                     case MembershipAsked():
                         messages += self._list(word.payload)
@@ -272,26 +274,34 @@ class Twins:
                         log.warning("topic_unknown", topic=word.topic)
         self._outlets.to_devices(messages)
         for key, seconds in news.items():
-            with self._heard(key, began):
+            with self._heard(key, began, contexts.get(key, "")):
                 self._outlets.to_cloud({key: seconds})
 
-    def _heard(self, key: ObjectKey, began: float) -> tracing.Spanning:
+    def _heard(self, key: ObjectKey, began: float, context: str) -> tracing.Spanning:
         """Return the span of what a device said, as far as the cloud is to be told of it.
 
-        It begins a trace, linked to the wish that the device may be answering.
+        It belongs to the trace that the device named, or begins one; either way it is linked to the
+        wish that the device may be answering.
         """
         wish = self._wished.pop(key, None)
+        name, causes = "process device update", () if wish is None else (wish,)
+        about = {
+            names.MESSAGING_SYSTEM: "mqtt",
+            names.MESSAGING_OPERATION_NAME: "process",
+            names.MESSAGING_OPERATION_TYPE: "process",
+            names.OBJECT: str(key),
+        }
+        if tracing.records(context):
+            return _tracer.child(
+                context,
+                name,
+                kind=SpanKind.CONSUMER,
+                attributes=about,
+                causes=causes,
+                start=began,
+            )
         return _tracer.root(
-            "process device update",
-            kind=SpanKind.CONSUMER,
-            attributes={
-                names.MESSAGING_SYSTEM: "mqtt",
-                names.MESSAGING_OPERATION_NAME: "process",
-                names.MESSAGING_OPERATION_TYPE: "process",
-                names.OBJECT: str(key),
-            },
-            causes=() if wish is None else (wish,),
-            start=began,
+            name, kind=SpanKind.CONSUMER, attributes=about, causes=causes, start=began
         )
 
     def _answer(

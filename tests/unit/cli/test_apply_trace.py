@@ -9,8 +9,7 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from fedge_cli import apply_trace
-from fedge_cli.applying import Applied, apply_objects
-from fedge_cli.errors import TraceError
+from fedge_cli.applying import Applied, DryRun, apply_objects
 from tests.fixtures.otlp import Received, read
 from tests.unit.cli.server import Answer, Server, not_found
 
@@ -127,8 +126,23 @@ def test_nothing_is_named_where_nothing_is_traced(
     assert cluster.spans == []
 
 
-def test_hub_that_takes_no_spans_is_told_of_after_all_is_done(tmp_path: Path) -> None:
+def test_hub_that_takes_no_spans_is_told_of_and_all_else_is_done(tmp_path: Path) -> None:
     cluster = Cluster(spans_are_taken=False)
-    with pytest.raises(TraceError, match="the trace lacks its beginning"):
-        cluster.apply(tmp_path)
-    assert cluster.sent
+    path = tmp_path / "map.yaml"
+    path.write_text(json.dumps(manifest()))
+    with cluster.server.api() as api, apply_trace.begun(api, "fedge-system") as trace:
+        [done] = apply_objects(api, str(path), default_namespace="default")
+        trace.is_wanted = True
+    assert isinstance(done, Applied)
+    assert str(trace).startswith(f"trace {trace.trace_id} (without its beginning, which hub did")
+
+
+def test_dry_run_names_no_trace_and_takes_none_away(tmp_path: Path) -> None:
+    cluster = Cluster(manifest("1", OLD))
+    path = tmp_path / "map.yaml"
+    path.write_text(json.dumps(manifest()))
+    with cluster.server.api() as api, apply_trace.begun(api, "fedge-system"):
+        [done] = apply_objects(api, str(path), default_namespace="default", dry_run=DryRun.SERVER)
+    assert isinstance(done, Applied)
+    assert done.did == "unchanged"
+    assert cluster.sent == []

@@ -14,7 +14,7 @@ from fedge_cli.chaos import chaos
 from fedge_cli.device import device
 from fedge_cli.durations import parse_seconds
 from fedge_cli.enrolling import ca, node, token
-from fedge_cli.errors import AwayError, CommandError, TraceError, UsageError
+from fedge_cli.errors import AwayError, CommandError, UsageError
 from fedge_cli.usage import INTERRUPTED, DataDir, examples, tell, told
 
 if TYPE_CHECKING:
@@ -238,7 +238,6 @@ def apply(
     with _connected(kubeconfig) as (api, default), ExitStack() as stack:
         traced = apply_trace.ApplyTrace()
         if dry_run == applying.DryRun.NONE:
-            stack.enter_context(_told_as_warning())
             traced = stack.enter_context(apply_trace.begun(api, system_namespace))
         for file in files:
             for found in applying.apply_objects(
@@ -257,8 +256,8 @@ def apply(
                     objects.append(found.object)
                 else:
                     typer.echo(found.shown if output == "name" else str(found))
-        if traced.trace_id and traced.is_wanted:
-            typer.echo(f"trace {traced.trace_id}", err=True)
+    if told := str(traced):
+        typer.echo(told, err=True)
     if objects:
         several = {"apiVersion": "v1", "kind": "List", "metadata": {}, "items": objects}
         typer.echo(render(objects[0] if len(objects) == 1 else several, output))
@@ -452,17 +451,6 @@ def trace(
         typer.echo(line)
     for line in finding_traces.other_lines(found, asked.shown, trace_layout.duration):
         typer.echo(line)
-
-
-@contextmanager
-def _told_as_warning() -> Iterator[None]:
-    """Tell of what failed at the end of something that went well, and let it be."""
-    try:
-        yield
-    except CommandError as exc:
-        if not isinstance(exc, TraceError):
-            raise
-        typer.echo(f"warning: {exc}", err=True)
 
 
 @app.command(epilog=examples("fedge logs hello --tail 20", "fedge logs hello -c main --previous"))

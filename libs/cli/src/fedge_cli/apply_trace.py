@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import fedge_tracing as tracing
 from fedge_cli.api import Api, ResourceType
-from fedge_cli.errors import CommandError, TraceError
+from fedge_cli.errors import CommandError
 from fedge_cli.finding_traces import SERVICE
 from fedge_objects import ObjectKey
 from fedge_service import TraceSettings
@@ -31,20 +31,25 @@ class ApplyTrace:
     Attributes:
         trace_id: its id; empty if nothing is traced.
         is_wanted: whether anything was changed: else it is nobody's.
+        lacks: why it is not whole; empty if it is.
     """
 
     trace_id: str = ""
     is_wanted: bool = False
+    lacks: str = ""
+
+    def __str__(self) -> str:
+        """Return what a person is told of it; empty if there is nothing to tell."""
+        if not self.trace_id or not self.is_wanted:
+            return ""
+        return f"trace {self.trace_id}" + (f" ({self.lacks})" if self.lacks else "")
 
 
 @contextmanager
 def begun(api: Api, system_namespace: str) -> Iterator[ApplyTrace]:
     """Trace what is done within.
 
-    Its spans go to hub at the end. If that fails, that is all that failed.
-
-    Raises:
-        TraceError: hub did not get them.
+    Its spans go to hub at the end. If they do not, that is all that failed.
     """
     settings = TraceSettings()
     buffer = tracing.configure(ratio=settings.ratio)
@@ -63,9 +68,7 @@ def begun(api: Api, system_namespace: str) -> Iterator[ApplyTrace]:
     try:
         api.send_bytes(path, tracing.encode(spans), content_type=PROTOBUF)
     except CommandError as exc:
-        raise TraceError(
-            f"the trace lacks its beginning: hub did not get the spans of this command: {exc}"
-        ) from exc
+        trace.lacks = f"without its beginning, which hub did not get: {exc}"
 
 
 def span_of(kind: ResourceType, namespace: str, name: str) -> tracing.Spanning:
@@ -75,15 +78,11 @@ def span_of(kind: ResourceType, namespace: str, name: str) -> tracing.Spanning:
     return tracing.span(f"apply {kind.plural}", attributes=about)
 
 
-def context_for(kind: ResourceType, obj: dict[str, Any]) -> str:
-    """Return the trace context that an object is to name; empty if it is to name none.
-
-    What a manifest says itself stands.
-    """
+def context_for(kind: ResourceType) -> str:
+    """Return the trace context that an object of a kind is to name; empty: none."""
     context = tracing.traceparent()
-    own = (obj["metadata"].get("annotations") or {}).get(tracing.ANNOTATION)
     is_traced = context and tracing.is_recorded(context)
-    return context if is_traced and not own and kind.plural in TRACED else ""
+    return context if is_traced and kind.plural in TRACED else ""
 
 
 def naming(obj: dict[str, Any], context: str) -> dict[str, Any]:

@@ -139,8 +139,7 @@ def _apply_one(
         did = "created" if before is None else "configured"
     else:
         with apply_trace.span_of(kind, where, metadata["name"]):
-            if dry_run is DryRun.NONE:
-                obj = _naming_trace(api, kind, where, obj, before)
+            obj = _naming_trace(api, kind, where, obj, before, dry_run)
             after = _send(api, kind, where, obj, before, dry_run)
         did = _what_happened(before, after)
     if kind.plural == "customresourcedefinitions" and dry_run is DryRun.NONE:
@@ -156,16 +155,22 @@ def _naming_trace(
     where: str,
     obj: dict[str, Any],
     before: dict[str, Any] | None,
+    dry_run: DryRun,
 ) -> dict[str, Any]:
-    """Return the object with the trace that is being made, unless nothing is going to change."""
-    context = apply_trace.context_for(kind, obj)
-    if not context or before is None:
+    """Return the object with the trace that is being made, unless nothing is going to change.
+
+    What the manifest says of it stands; what was said before is no reason for a change.
+    """
+    if apply_trace.named_by(obj):
+        return obj
+    context = apply_trace.context_for(kind) if dry_run is DryRun.NONE else ""
+    if before is None:
         return apply_trace.naming(obj, context)
     as_it_is = apply_trace.naming(obj, apply_trace.named_by(before))
-    tried = _send(api, kind, where, as_it_is, before, DryRun.SERVER)
-    if _content(tried) == _content(before):
+    if not context:
         return as_it_is
-    return apply_trace.naming(obj, context)
+    tried = _send(api, kind, where, as_it_is, before, DryRun.SERVER)
+    return as_it_is if _content(tried) == _content(before) else apply_trace.naming(obj, context)
 
 
 def _send(

@@ -3,8 +3,7 @@
 CommandError        1  it did not work
 ├── UsageError      2  it was asked for wrongly
 ├── MissingError    3  what was asked for is not there
-├── AwayError       4  the server, or the node, cannot be reached now
-└── TraceError      0  all went well, but the trace of it is not whole
+└── AwayError       4  the server, or the node, cannot be reached now
 """
 
 
@@ -42,9 +41,3 @@ class AwayError(CommandError):
     """Who should answer does not."""
 
     exit_code = 4
-
-
-class TraceError(CommandError):
-    """A command's own spans did not get to where traces are kept."""
-
-    exit_code = 0

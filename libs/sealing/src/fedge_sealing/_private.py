@@ -1,5 +1,6 @@
 """Files that only their owner can read."""
 
+import contextlib
 import os
 import secrets
 from pathlib import Path
@@ -48,5 +49,7 @@ def make_private(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     os.close(os.open(path, os.O_RDONLY | os.O_CREAT, 0o600))
     for each in (path, *(path.with_name(path.name + end) for end in ("-wal", "-shm"))):
-        if each.exists() and each.stat().st_mode & 0o077:
-            each.chmod(0o600)
+        # whoever closes the database last takes those beside it away
+        with contextlib.suppress(FileNotFoundError):
+            if each.stat().st_mode & 0o077:
+                each.chmod(0o600)

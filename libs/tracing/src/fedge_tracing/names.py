@@ -41,15 +41,9 @@ CONTAINER_IMAGE_NAME: Final = "container.image.name"
 OBJECT: Final = "fedge.object"
 """The object that a span is about: ``pods/default/hello``. Traces are found by it."""
 
-VERSION: Final = "fedge.object.version"
-"""The version of that object, of those that a node was given (``fedge_objects.Version``)."""
-
 WAIT_SECONDS: Final = "fedge.wait_seconds"
 """How long a message, or what a stored object asks for, had waited by then. Between two machines it
 holds as far as their clocks agree."""
-
-DEVICE_PROPERTY: Final = "fedge.device.property"
-"""The property of a device that a span is about."""
 
 NODE: Final = "fedge.node"
 """The node that a span of the cloud is about."""

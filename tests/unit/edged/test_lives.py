@@ -343,6 +343,8 @@ class TestOutages:
         assert len(ready) == 10
 
     async def test_restarted_edged_adopts_what_runs(self, node: Node) -> None:
+        # the sandbox comes later than the start time that was told
+        node.runtime.takes["run_sandbox"] = node.runtime.takes["pull_image"] = 3
         container_id = await running_pod(node)
         told = node.ears.newest()
         node.ears.statuses.clear()

@@ -10,7 +10,7 @@ from fedge_edged.cgroups import Cgroups
 from fedge_edged.environment import Environment
 from fedge_edged.errors import ConfigError
 from fedge_edged.pods import Pod
-from fedge_edged.specs import Places, Specs
+from fedge_edged.specs import TAKEN_UP, Places, Specs
 from tests.unit.edged.kit import container_object, objects, pod
 
 
@@ -130,12 +130,13 @@ def test_sandbox_is_the_pods(specs: Specs) -> None:
             "sysctls": [{"name": "net/ipv4/tcp_syncookies", "value": "1"}],
         },
     )
-    sandbox = specs.sandbox(made, 0)
+    sandbox = specs.sandbox(made, 0, taken_up_at=1.5)
     assert (sandbox.hostname, sandbox.run_as_user, sandbox.run_as_group) == ("h", 7, 8)
     assert sandbox.supplemental_groups == [9]
+    assert sandbox.annotations == {TAKEN_UP: "1.5"}
     assert sandbox.sysctls == {"net.ipv4.tcp_syncookies": "1"}
 
 
 def test_user_namespace_is_not_promised(specs: Specs) -> None:
     with pytest.raises(ConfigError, match="does not support user namespaces"):
-        specs.sandbox(pod(hostUsers=False), 0)
+        specs.sandbox(pod(hostUsers=False), 0, taken_up_at=1.5)

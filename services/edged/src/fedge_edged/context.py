@@ -14,9 +14,10 @@ from fedge_edged.pods import Container, Pod
 from fedge_edged.ports import Clock, Reporter
 from fedge_edged.probing import Probed, Probing
 from fedge_edged.restarts import Backoff
-from fedge_edged.specs import Specs
+from fedge_edged.specs import TAKEN_UP, Specs
 from fedge_edged.statuses import Waiting
 from fedge_edged.termination import termination_message
+from fedge_edged.timestamps import seconds
 from fedge_edged.verdicts import Records
 from fedge_edged.volumes import Volumes
 
@@ -53,7 +54,7 @@ class PodContext:
         backoff: how long each container waits.
         waiting: why containers wait.
         must_look: whether what is observed may be wrong altogether.
-        started_at: when the pod was taken up, seconds since the epoch.
+        started_at: when this process took the pod up, seconds since the epoch.
         started_here: ids of the containers that were started since edged was.
     """
 
@@ -67,6 +68,17 @@ class PodContext:
     must_look: bool = True
     started_at: float
     started_here: set[str] = field(default_factory=set)
+
+    @property
+    def taken_up_at(self) -> float:
+        """When the node took the pod up, as far back as the runtime remembers.
+
+        In seconds since the epoch.
+        """
+        sandboxes = self.observed.sandboxes.values()
+        made = (each.created_at / 1e9 for each in sandboxes if each.created_at)
+        kept = (seconds(each.annotations.get(TAKEN_UP, "")) for each in sandboxes)
+        return min([self.started_at, *made, *(each for each in kept if each is not None)])
 
     @property
     def name(self) -> str:

@@ -41,6 +41,8 @@ POD_UID = "io.kubernetes.pod.uid"
 CONTAINER_NAME = "io.kubernetes.container.name"
 HASH = "io.kubernetes.container.hash"
 RESTARTS = "io.kubernetes.container.restartCount"
+TAKEN_UP = "fedge.io/taken-up-at"
+"""On a sandbox: when the node took its pod up, seconds since the epoch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,8 +95,14 @@ class Specs:
         folder = self._places.pods / pod.metadata.uid / "containers" / container.name
         return folder / f"{attempt}.message"
 
-    def sandbox(self, pod: Pod, attempt: int) -> SandboxSpec:
+    def sandbox(self, pod: Pod, attempt: int, *, taken_up_at: float) -> SandboxSpec:
         """Return the sandbox that the pod wants.
+
+        Args:
+            pod: as wanted.
+            attempt: how many sandboxes it had before.
+            taken_up_at: when the node took it up, seconds since the epoch; kept on the sandbox,
+                so that the pod's ``startTime`` outlives this process.
 
         Raises:
             ConfigError: the pod contradicts itself, or asks for what no runtime here does.
@@ -118,7 +126,7 @@ class Specs:
                 POD_NAMESPACE: meta.namespace,
                 POD_UID: meta.uid,
             },
-            annotations=meta.annotations,
+            annotations={**meta.annotations, TAKEN_UP: repr(taken_up_at)},
             dns=self._names.dns(pod),
             ports=[
                 PortMapping(

@@ -148,9 +148,9 @@ class Starting:
         tools, observed = context.tools, context.observed
         newest = observed.newest_sandbox
         if newest is not None and newest.is_ready:
-            return tools.specs.sandbox(pod, newest.attempt)
+            return self._sandbox_spec(pod, newest.attempt)
         try:
-            spec = tools.specs.sandbox(pod, newest.attempt + 1 if newest else 0)
+            spec = self._sandbox_spec(pod, newest.attempt + 1 if newest else 0)
             await asyncio.to_thread(tools.specs.cgroups.prepare, pod)
             sandbox_id = await tools.runtime.run_sandbox(spec)
         except (ConfigError, RuntimeFaultError) as exc:
@@ -164,6 +164,10 @@ class Starting:
         if not pod.spec.host_network:
             observed.ips = tuple(await tools.runtime.sandbox_ips(sandbox_id))
         return spec
+
+    def _sandbox_spec(self, pod: Pod, attempt: int) -> SandboxSpec:
+        context = self._context
+        return context.tools.specs.sandbox(pod, attempt, taken_up_at=context.taken_up_at)
 
     async def _start_one(self, made: _Made, what: Container | Running) -> Running:
         """Start a container, making it first if it is not made yet."""

@@ -330,7 +330,9 @@ class PodWorker:
             return None
         record = self._record or Record()
         if record.started_at is None:
-            self._record = record = Record(verdict=record.verdict, started_at=self._first_seen())
+            self._record = record = Record(
+                verdict=record.verdict, started_at=self._context.taken_up_at
+            )
             await asyncio.to_thread(self._tools.records.write, self.uid, record)
         return (record.started_at or 0.0) + deadline - self._now()
 
@@ -475,7 +477,7 @@ class PodWorker:
             self.observed,
             Situation(
                 host_ip=self._tools.host_ip,
-                started_at=self._first_seen(),
+                started_at=self._context.taken_up_at,
                 now=self._now(),
                 waiting=context.waiting,
                 previous=self._status,
@@ -495,13 +497,6 @@ class PodWorker:
             self._say()
         except Exception:
             log.exception("status_failed", pod=self._context.name)
-
-    def _first_seen(self) -> float:
-        """Return when this node took the pod up, as far back as the runtime remembers."""
-        made = [
-            each.created_at / 1e9 for each in self.observed.sandboxes.values() if each.created_at
-        ]
-        return min([self._context.started_at, *made])
 
     def _now(self) -> float:
         return self._tools.clock.now()

@@ -6,7 +6,7 @@ functions make the kinds that occur::
     ApiError
       bad_request 400 · unauthorized 401 · not_found 404 · method_not_allowed 405
       already_exists, conflict 409 · expired 410 · too_large 413 · unsupported_media_type 415
-      invalid 422 · internal 500 · unavailable 503 · timeout 504
+      invalid 422 · too_many_requests 429 · internal 500 · unavailable 503 · timeout 504
 
 https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/status/
 """
@@ -278,6 +278,12 @@ def invalid(resource: Named, name: str, causes: Causes) -> ApiError:
     ]
     subject = f"{resource.kind}.{resource.group}" if resource.group else resource.kind
     return ApiError(422, "Invalid", f'{subject} "{name}" is invalid: {shown}', details=details)
+
+
+def too_many_requests(message: str, *, cause: str, text: str) -> ApiError:
+    """429: not now."""
+    causes = [{"reason": cause, "message": text}]
+    return ApiError(429, "TooManyRequests", message, details={"causes": causes})
 
 
 def internal(message: str) -> ApiError:

@@ -149,7 +149,7 @@ def prepare_new(resource: Resource, value: JsonObject, namespace: str, now: date
         fill_defaults(value, resource.structural or {})
     causes = Causes()
     _complete(rules, value)
-    check_metadata(value, causes, label_name=rules.label_name)
+    check_metadata(value, causes, rules.check_name)
     rules.check(value, causes)
     if resource.structural is not None:
         check_structural(value, resource.structural, causes)
@@ -198,7 +198,7 @@ def prepare_update(
         fill_defaults(new, resource.structural or {})
     causes = Causes()
     check_metadata_update(new, old, causes)
-    check_metadata(new, causes, label_name=rules.label_name)
+    check_metadata(new, causes, rules.check_name)
     rules.check(new, causes)
     if subresource == "":
         rules.check_update(new, old, causes)

@@ -37,6 +37,9 @@ SYSTEM_NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
 Change = Callable[[JsonObject], JsonObject]
 """From an object's state to the state that is wanted; must not await, nor change its argument."""
 
+Admit = Callable[[JsonObject | None, JsonObject], None]
+"""Refuses a write, seeing the object's state before (None: new) and after. Raises ``ApiError``."""
+
 
 def utc_now() -> datetime:
     """Return the time."""
@@ -134,6 +137,7 @@ class Registry:
         *,
         dry_run: bool = False,
         keeps_managers: bool = False,
+        admit: Admit | None = None,
     ) -> Outcome:
         """Make an object.
 
@@ -143,6 +147,7 @@ class Registry:
             value: the object.
             dry_run: only say what would come of it.
             keeps_managers: its ``managedFields`` are ours, not the client's.
+            admit: has the last word.
 
         Raises:
             ApiError: it is not allowed, or there is one.
@@ -156,6 +161,8 @@ class Registry:
             self._check_namespace(resource, namespace, name)
         if self.store.head(resource.storage, namespace, name) is not None:
             raise already_exists(resource, name)
+        if admit is not None:
+            admit(None, value)
         if dry_run:
             return Outcome(value, is_new=True)
         entry = await self._put(resource, namespace, name, value)
@@ -170,6 +177,7 @@ class Registry:
         *,
         subresource: str = "",
         dry_run: bool = False,
+        admit: Admit | None = None,
     ) -> Outcome:
         """Change an object.
 
@@ -181,6 +189,8 @@ class Registry:
             raise not_found(resource, name)
         old = decode(held.body)
         new = prepare_update(resource, change(old), old, subresource)
+        if admit is not None:
+            admit(old, new)
         if dry_run:
             return Outcome(new)
         meta = new["metadata"]

@@ -116,7 +116,7 @@ PODS: Final = Resource(
     singular="pod",
     short_names=("po",),
     categories=("all",),
-    subresources=("status", "binding", "log", "exec", "ephemeralcontainers"),
+    subresources=("status", "binding", "eviction", "log", "exec", "ephemeralcontainers"),
     selectable=_POD_FIELDS,
 )
 NODES: Final = Resource(
@@ -224,6 +224,86 @@ SELF_ACCESS_REVIEWS: Final = Resource(
     singular="selfsubjectaccessreview",
     verbs=("create",),
 )
+LOCAL_ACCESS_REVIEWS: Final = Resource(
+    group="authorization.k8s.io",
+    plural="localsubjectaccessreviews",
+    kind="LocalSubjectAccessReview",
+    schema="LocalSubjectAccessReview",
+    singular="localsubjectaccessreview",
+    verbs=("create",),
+)
+SELF_RULES_REVIEWS: Final = Resource(
+    group="authorization.k8s.io",
+    plural="selfsubjectrulesreviews",
+    kind="SelfSubjectRulesReview",
+    namespaced=False,
+    schema="SelfSubjectRulesReview",
+    singular="selfsubjectrulesreview",
+    verbs=("create",),
+)
+TOKEN_REVIEWS: Final = Resource(
+    group="authentication.k8s.io",
+    plural="tokenreviews",
+    kind="TokenReview",
+    namespaced=False,
+    schema="TokenReview",
+    singular="tokenreview",
+    verbs=("create",),
+)
+SELF_REVIEWS: Final = Resource(
+    group="authentication.k8s.io",
+    plural="selfsubjectreviews",
+    kind="SelfSubjectReview",
+    namespaced=False,
+    schema="SelfSubjectReview",
+    singular="selfsubjectreview",
+    verbs=("create",),
+)
+RBAC_GROUP: Final = "rbac.authorization.k8s.io"
+ROLES: Final = Resource(
+    group=RBAC_GROUP,
+    plural="roles",
+    kind="Role",
+    storage=f"roles.{RBAC_GROUP}",
+    schema="Role",
+    singular="role",
+)
+ROLE_BINDINGS: Final = Resource(
+    group=RBAC_GROUP,
+    plural="rolebindings",
+    kind="RoleBinding",
+    storage=f"rolebindings.{RBAC_GROUP}",
+    schema="RoleBinding",
+    singular="rolebinding",
+)
+CLUSTER_ROLES: Final = Resource(
+    group=RBAC_GROUP,
+    plural="clusterroles",
+    kind="ClusterRole",
+    namespaced=False,
+    storage=f"clusterroles.{RBAC_GROUP}",
+    schema="ClusterRole",
+    singular="clusterrole",
+)
+CLUSTER_ROLE_BINDINGS: Final = Resource(
+    group=RBAC_GROUP,
+    plural="clusterrolebindings",
+    kind="ClusterRoleBinding",
+    namespaced=False,
+    storage=f"clusterrolebindings.{RBAC_GROUP}",
+    schema="ClusterRoleBinding",
+    singular="clusterrolebinding",
+)
+DISRUPTION_BUDGETS: Final = Resource(
+    group="policy",
+    plural="poddisruptionbudgets",
+    kind="PodDisruptionBudget",
+    storage="poddisruptionbudgets.policy",
+    schema="PodDisruptionBudget",
+    singular="poddisruptionbudget",
+    short_names=("pdb",),
+    subresources=("status",),
+)
 
 BUILTIN: Final = (
     CONFIG_MAPS,
@@ -234,8 +314,17 @@ BUILTIN: Final = (
     SECRETS,
     SERVICE_ACCOUNTS,
     DEFINITIONS,
+    TOKEN_REVIEWS,
+    SELF_REVIEWS,
     ACCESS_REVIEWS,
+    LOCAL_ACCESS_REVIEWS,
     SELF_ACCESS_REVIEWS,
+    SELF_RULES_REVIEWS,
+    ROLES,
+    ROLE_BINDINGS,
+    CLUSTER_ROLES,
+    CLUSTER_ROLE_BINDINGS,
+    DISRUPTION_BUDGETS,
     LEASES,
     NEW_EVENTS,
 )

@@ -8,6 +8,7 @@ import base64
 import ipaddress
 import os
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -31,12 +32,14 @@ class Credentials:
 
     Attributes:
         authority: the CA's certificate, PEM.
+        authority_file: where it lies.
         certificate: file of the server's certificate.
         key: file of its key.
         token: the administrator's bearer token.
     """
 
     authority: bytes
+    authority_file: Path
     certificate: Path
     key: Path
     token: str
@@ -78,19 +81,60 @@ def load_credentials(folder: Path, names: list[str]) -> Credentials:
     authority = x509.load_pem_x509_certificate(authority_file.read_bytes())
     certificate_file, key_file = folder / "server.crt", folder / "server.key"
     if not _is_good(certificate_file, key_file, authority, names):
-        signing_key = serialization.load_pem_private_key(authority_key_file.read_bytes(), None)
-        if not isinstance(signing_key, ec.EllipticCurvePrivateKey):
-            raise ValueError(f"{authority_key_file} holds another kind of key than this one makes")
+        signing_key = _load_key(authority_key_file)
         _make_server(certificate_file, key_file, authority, signing_key, names)
     token_file = folder / "token"
     if not token_file.exists():
         write_private(token_file, secrets.token_urlsafe(32).encode())
     return Credentials(
         authority=authority_file.read_bytes(),
+        authority_file=authority_file,
         certificate=certificate_file,
         key=key_file,
         token=token_file.read_text().strip(),
     )
+
+
+def make_client(folder: Path, user: str, groups: Sequence[str], days: int) -> tuple[bytes, bytes]:
+    """Return a client's certificate, signed by the CA in ``folder``, and its key; both PEM.
+
+    Args:
+        folder: of the server's secrets.
+        user: common name: who the client is.
+        groups: organizations: the groups that roles may be bound to.
+        days: how long the certificate is valid.
+
+    Raises:
+        OSError: the CA cannot be read.
+        ValueError: the folder holds another kind of key, or the name is too long.
+    """
+    authority = x509.load_pem_x509_certificate((folder / "ca.crt").read_bytes())
+    signing_key = _load_key(folder / "ca.key")
+    key = ec.generate_private_key(ec.SECP256R1())
+    now = datetime.now(UTC)
+    subject = x509.Name(
+        [
+            *(x509.NameAttribute(NameOID.ORGANIZATION_NAME, group) for group in groups),
+            x509.NameAttribute(NameOID.COMMON_NAME, user),
+        ]
+    )
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(authority.subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _BACKDATED)
+        .not_valid_after(now + timedelta(days=days))
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(signing_key.public_key()),
+            critical=False,
+        )
+        .sign(signing_key, hashes.SHA256())
+    )
+    return certificate.public_bytes(serialization.Encoding.PEM), _pem(key)
 
 
 def make_kubeconfig(url: str, credentials: Credentials) -> bytes:
@@ -119,6 +163,13 @@ contexts:
     namespace: default
 current-context: fedge
 """.encode()
+
+
+def _load_key(file: Path) -> ec.EllipticCurvePrivateKey:
+    key = serialization.load_pem_private_key(file.read_bytes(), None)
+    if isinstance(key, ec.EllipticCurvePrivateKey):
+        return key
+    raise ValueError(f"{file} holds another kind of key than this one makes")
 
 
 def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:

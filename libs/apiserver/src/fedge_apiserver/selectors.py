@@ -89,6 +89,32 @@ class Selector:
         return True
 
 
+def matches_labels(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
+    """Tell whether labels fulfil a ``LabelSelector`` object; an empty one takes all.
+
+    https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/label-selector/
+    """
+    wanted: Mapping[str, str] = selector.get("matchLabels") or {}
+    if any(labels.get(key) != value for key, value in wanted.items()):
+        return False
+    for expression in selector.get("matchExpressions") or ():
+        key, values = expression.get("key", ""), expression.get("values") or ()
+        match expression.get("operator"):
+            case "In":
+                fits = labels.get(key) in values
+            case "NotIn":
+                fits = labels.get(key) not in values
+            case "Exists":
+                fits = key in labels
+            case "DoesNotExist":
+                fits = key not in labels
+            case _:
+                fits = False
+        if not fits:
+            return False
+    return True
+
+
 def parse_selector(labels: str, fields: str, resource: Resource) -> Selector:
     """Return the selector that two query parameters describe.
 

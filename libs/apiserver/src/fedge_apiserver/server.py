@@ -16,8 +16,10 @@ from urllib.parse import urlsplit
 import structlog
 import uvicorn
 
+from fedge_apiserver.access import bootstrap_roles
 from fedge_apiserver.controllers import run_controllers
 from fedge_apiserver.http import ApiApplication
+from fedge_apiserver.peers import PeerProtocol
 from fedge_apiserver.registry import Registry
 from fedge_apiserver.resources import Catalog
 from fedge_apiserver.security import load_credentials, make_kubeconfig, write_private
@@ -78,6 +80,7 @@ async def running_server(settings: ApiServerSettings) -> AsyncIterator[Endpoint]
         await store.open()
         registry = Registry(store, Catalog())
         await registry.open()
+        await bootstrap_roles(registry)
         application = ApiApplication(
             registry,
             token=credentials.token,
@@ -90,7 +93,7 @@ async def running_server(settings: ApiServerSettings) -> AsyncIterator[Endpoint]
         config = uvicorn.Config(
             application,
             loop="none",
-            http="httptools",
+            http=PeerProtocol,
             ws="websockets-sansio",
             lifespan="off",
             interface="asgi3",
@@ -103,6 +106,9 @@ async def running_server(settings: ApiServerSettings) -> AsyncIterator[Endpoint]
             timeout_graceful_shutdown=_STOP_SECONDS,
             ssl_certfile=str(credentials.certificate),
             ssl_keyfile=str(credentials.key),
+            ssl_ca_certs=str(credentials.authority_file),
+            # Those who have a certificate may show it; a token will do too.
+            ssl_cert_reqs=ssl.CERT_OPTIONAL,
         )
         config.load()
         if config.ssl is not None:

@@ -3,10 +3,12 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from fedge_apiserver.controllers.disruption import Disruption
 from fedge_apiserver.controllers.event_expiry import EventExpiry
 from fedge_apiserver.controllers.garbage import GarbageCollector
 from fedge_apiserver.controllers.namespaces import Namespaces
 from fedge_apiserver.controllers.node_lifecycle import NodeLifecycle
+from fedge_apiserver.controllers.role_aggregation import RoleAggregation
 from fedge_apiserver.controllers.scheduling import Scheduler
 from fedge_apiserver.registry import Registry
 from fedge_apiserver.settings import ApiServerSettings
@@ -18,6 +20,8 @@ async def run_controllers(registry: Registry, settings: ApiServerSettings) -> No
     loops: dict[str, Callable[[], Awaitable[None]]] = {
         "namespaces": lambda: Namespaces(registry).run(),
         "garbage-collector": lambda: GarbageCollector(registry).run(),
+        "disruption": lambda: Disruption(registry).run(),
+        "role-aggregation": lambda: RoleAggregation(registry).run(),
         "node-lifecycle": lambda: NodeLifecycle(registry, settings.node_grace_seconds).run(),
         "event-expiry": lambda: EventExpiry(registry, settings.event_ttl_seconds).run(),
     }

@@ -4,20 +4,20 @@ Paths are taken apart here and not by a table of routes, because resources come 
 definitions.
 """
 
-import hmac
 from collections.abc import Awaitable
 from typing import Final
 
 import structlog
 
+from fedge_apiserver.access import Authorizer, attributes_of
 from fedge_apiserver.errors import (
     ApiError,
     bad_request,
     internal,
     method_not_allowed,
     no_such_path,
-    unauthorized,
 )
+from fedge_apiserver.http._authentication import Authentication, refused
 from fedge_apiserver.http._discovery import VERSION, Discovery
 from fedge_apiserver.http._execs import Execs, deny
 from fedge_apiserver.http._histories import DEVICES, DeviceHistories
@@ -33,7 +33,7 @@ from fedge_apiserver.http._messages import (
 from fedge_apiserver.http._openapi import V2_PROTOBUF, OpenApi
 from fedge_apiserver.http._proxy import NodeProxy
 from fedge_apiserver.http._reading import Reading
-from fedge_apiserver.http._reviews import review_access
+from fedge_apiserver.http._reviews import Reviews
 from fedge_apiserver.http._services import ServiceProxy
 from fedge_apiserver.http._tokens import TokenService
 from fedge_apiserver.http._writing import Writing
@@ -63,14 +63,16 @@ class ApiApplication:
 
         Args:
             registry: opened by the caller.
-            token: the bearer token that every request must carry; None lets everybody in.
+            token: the administrator's bearer token; None makes everybody the administrator.
             hub_url: the way to nodes: logs, commands, what is known of them; None has none of it.
             token_key: signs the tokens of service accounts; None: there are none.
         """
         self._registry = registry
-        self._token = token.encode() if token is not None else None
+        authorizer = Authorizer(registry)
+        self._authorizer = authorizer
         self._reading = Reading(registry)
-        self._writing = Writing(registry, self._reading)
+        self._writing = Writing(registry, self._reading, authorizer)
+        self._reviews = Reviews(authorizer)
         self._discovery = Discovery(registry.catalog)
         self._openapi = OpenApi(registry.catalog)
         self._hub = Hub(hub_url)
@@ -80,6 +82,7 @@ class ApiApplication:
         self._services = ServiceProxy(self._hub)
         self._histories = DeviceHistories(registry, self._hub)
         self._tokens = TokenService(registry, token_key) if token_key is not None else None
+        self._authentication = Authentication(token, self._tokens, authorizer)
 
     def stop(self) -> None:
         """End the streams, so that the server can stop."""
@@ -105,8 +108,11 @@ class ApiApplication:
 
         request = Request.of(scope, receive, tracked_send)
         try:
-            self._authenticate(request)
-            await self._dispatch(request)
+            parts = [part for part in request.path.split("/") if part]
+            if request.path not in _OPEN_PATHS:
+                request.user = self._authentication.user(scope, request)
+                self._authorize(request, parts)
+            await self._dispatch(request, parts)
         except ApiError as exc:
             if is_started:
                 raise
@@ -123,8 +129,12 @@ class ApiApplication:
         """Answer a request for a WebSocket."""
         request = Request.of({**scope, "method": "GET"}, receive, send)
         try:
-            self._authenticate(request)
-            match [part for part in request.path.split("/") if part]:
+            request.user = self._authentication.user(scope, request)
+            parts = [part for part in request.path.split("/") if part]
+            self._authorize(request, parts)
+            # A command changes things, whatever HTTP calls the beginning of a WebSocket.
+            self._authorize(request, parts, method="POST")
+            match parts:
                 case ["api", "v1", "namespaces", namespace, "pods", name, "exec"]:
                     await self._execs.serve(scope, receive, send, namespace=namespace, name=name)
                 case _:
@@ -132,17 +142,14 @@ class ApiApplication:
         except ApiError as exc:
             await deny(send, exc, encode(exc.status()))
 
-    def _authenticate(self, request: Request) -> None:
-        if self._token is None or request.path in _OPEN_PATHS:
-            return
-        scheme, _, given = request.headers.get(b"authorization", b"").partition(b" ")
-        if scheme.lower() != b"bearer" or not hmac.compare_digest(given.strip(), self._token):
-            raise unauthorized()
+    def _authorize(self, request: Request, parts: list[str], *, method: str = "") -> None:
+        attributes = attributes_of(method or request.method, request.path, parts, request.query)
+        if not self._authorizer.decide(request.user, attributes).allowed:
+            raise refused(attributes, request.user)
 
-    async def _dispatch(self, request: Request) -> None:
+    async def _dispatch(self, request: Request, parts: list[str]) -> None:
         if request.method not in _METHODS:
             raise method_not_allowed()
-        parts = [part for part in request.path.split("/") if part]
         match parts:
             case _ if self._tokens is not None and await self._about_tokens(
                 self._tokens, request, parts
@@ -277,8 +284,8 @@ class ApiApplication:
         match request.method:
             case "GET" | "HEAD" if "list" in resource.verbs:
                 await self._reading.list_objects(request, resource, namespace)
-            case "POST" if not resource.storage:
-                await review_access(request, resource)
+            case "POST" if not resource.storage and not is_everywhere:
+                await self._reviews.answer(request, resource, namespace)
             case "POST" if not is_everywhere:
                 await self._writing.create(request, resource, namespace)
             case "DELETE" if "deletecollection" in resource.verbs and not is_everywhere:
@@ -333,6 +340,8 @@ class ApiApplication:
                 await self._by_method(request, resource, namespace, name, subresource)
             case "binding" if resource is PODS and request.method == "POST":
                 await self._writing.bind(request, namespace, name)
+            case "eviction" if resource is PODS and request.method == "POST":
+                await self._writing.evict(request, namespace, name)
             case "finalize" if request.method == "PUT":
                 await self._writing.replace(request, resource, namespace, name, subresource)
             case "status":

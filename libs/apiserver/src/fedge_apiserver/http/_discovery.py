@@ -22,6 +22,8 @@ VERSION: Final = {
 }
 """The Kubernetes whose behaviour the server follows."""
 
+_KIND_GROUPS: Final = {"Eviction": "policy"}
+"""Groups of subresources' kinds that lie in another than their resource's."""
 _AGGREGATED: Final = "g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 
 
@@ -117,6 +119,8 @@ def _subresource_facts(name: str) -> tuple[str, list[str]]:
     match name:
         case "binding":
             return "Binding", ["create"]
+        case "eviction":
+            return "Eviction", ["create"]
         case "log":
             return "", ["get"]
         case "finalize":
@@ -144,13 +148,16 @@ def _resource(resource: Resource) -> JsonObject:
 
 def _subresource(resource: Resource, name: str) -> JsonObject:
     kind, verbs = _subresource_facts(name)
-    return {
+    value: JsonObject = {
         "name": f"{resource.plural}/{name}",
         "singularName": "",
         "namespaced": resource.namespaced,
         "kind": kind or resource.kind,
         "verbs": verbs,
     }
+    if (group := _KIND_GROUPS.get(kind)) is not None:
+        value["group"], value["version"] = group, "v1"
+    return value
 
 
 def _aggregated_resource(resource: Resource) -> JsonObject:
@@ -174,7 +181,7 @@ def _aggregated_resource(resource: Resource) -> JsonObject:
             {
                 "subresource": name,
                 "responseKind": {
-                    "group": resource.group,
+                    "group": _KIND_GROUPS.get(_subresource_facts(name)[0], resource.group),
                     "version": resource.version,
                     "kind": _subresource_facts(name)[0] or resource.kind,
                 },

@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
+from fedge_apiserver.access import ADMINISTRATOR, User
 from fedge_apiserver.errors import ApiError, bad_request, too_large
 from fedge_objects import JsonObject
 
@@ -38,6 +39,8 @@ class Request:
         path: decoded, without the query.
         query: the last value of each parameter.
         headers: by name in small letters, the first of each.
+        raw_headers: all of them, as they came.
+        user: who asks, once that is known.
         warnings: what the answer is to warn of.
     """
 
@@ -47,6 +50,8 @@ class Request:
     headers: dict[bytes, bytes]
     receive: Receive
     send: Send
+    raw_headers: Sequence[tuple[bytes, bytes]] = ()
+    user: User = ADMINISTRATOR
     warnings: list[str] = field(default_factory=list)
 
     @classmethod
@@ -57,7 +62,7 @@ class Request:
             headers.setdefault(name, value)
         raw: bytes = scope["query_string"]
         query = dict(parse_qsl(raw.decode("latin-1"), keep_blank_values=True)) if raw else {}
-        return cls(scope["method"], scope["path"], query, headers, receive, send)
+        return cls(scope["method"], scope["path"], query, headers, receive, send, scope["headers"])
 
     def header(self, name: bytes) -> str:
         """Return a header's value; empty if it is not there."""

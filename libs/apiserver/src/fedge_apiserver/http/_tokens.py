@@ -5,6 +5,7 @@ https://kubernetes.io/docs/reference/kubernetes-api/authentication-resources/
 
 from datetime import UTC, datetime
 
+from fedge_apiserver.access import User, account_user
 from fedge_apiserver.decoding import decode_object
 from fedge_apiserver.errors import ApiError, bad_request
 from fedge_apiserver.http._messages import Request
@@ -16,6 +17,7 @@ from fedge_objects import JsonObject
 
 _BINDABLE = {"Pod": PODS, "Secret": SECRETS, "Node": NODES}
 _DEFAULT_SECONDS = 3600
+_MOST_CHECKED = 1000
 
 
 class TokenService:
@@ -24,6 +26,8 @@ class TokenService:
     def __init__(self, registry: Registry, key: TokenKey) -> None:
         self._registry = registry
         self._key = key
+        self._checked: dict[str, JsonObject] = {}
+        """Claims of tokens whose signature was good: checking one costs more than a reading."""
 
     async def issue(self, request: Request, namespace: str, name: str) -> None:
         """Answer a TokenRequest.
@@ -62,6 +66,30 @@ class TokenService:
         }
         await request.answer_json(answer, code=201)
 
+    def user(self, token: str) -> User:
+        """Return the service account whose token this is, if it is for this server.
+
+        Raises:
+            TokenError: it is not valid, or the account or what it is bound to is gone.
+        """
+        now = int(datetime.now(UTC).timestamp())
+        claims = self._checked.get(token)
+        if claims is None:
+            claims = self._key.check(token, audiences=(), now=now)
+            if len(self._checked) >= _MOST_CHECKED:
+                self._checked.clear()
+            self._checked[token] = claims
+        elif now >= claims["exp"]:
+            del self._checked[token]
+            raise TokenError("it has expired")
+        private = private_claims(claims)
+        self._check_alive(private)
+        return account_user(
+            private["namespace"],
+            private["serviceaccount"]["name"],
+            private["serviceaccount"]["uid"],
+        )
+
     async def review(self, request: Request) -> None:
         """Answer a TokenReview: a token ends with its account and with what it is bound to."""
         value = await _body(request, "TokenReview")
@@ -75,19 +103,12 @@ class TokenService:
         except TokenError as exc:
             status: JsonObject = {"error": f"the token is not valid: {exc}", "user": {}}
         else:
-            namespace, account = private["namespace"], private["serviceaccount"]
+            account = private["serviceaccount"]
+            user = account_user(private["namespace"], account["name"], account["uid"])
             status = {
                 "authenticated": True,
                 "audiences": [each for each in claims["aud"] if not audiences or each in audiences],
-                "user": {
-                    "username": claims["sub"],
-                    "uid": account["uid"],
-                    "groups": [
-                        "system:serviceaccounts",
-                        f"system:serviceaccounts:{namespace}",
-                        "system:authenticated",
-                    ],
-                },
+                "user": user.info(),
             }
         await request.answer_json(
             {

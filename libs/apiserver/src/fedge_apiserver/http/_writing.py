@@ -3,16 +3,21 @@
 https://kubernetes.io/docs/reference/using-api/api-concepts/
 """
 
+import asyncio
 from typing import Any, Final
 
+from fedge_apiserver.access import MASTERS, Authorizer, check_escalation
 from fedge_apiserver.applying import apply
 from fedge_apiserver.decoding import YAML, decode_json, decode_object, media_type
+from fedge_apiserver.disruption import budget_status, covers
 from fedge_apiserver.errors import (
     ApiError,
     Causes,
     bad_request,
+    internal,
     invalid,
     no_such_path,
+    too_many_requests,
     unsupported_media_type,
 )
 from fedge_apiserver.http._messages import Request, encode, negotiate
@@ -20,9 +25,23 @@ from fedge_apiserver.http._reading import Reading
 from fedge_apiserver.kinds import fold_plain_texts
 from fedge_apiserver.objects import conform_to, read_view, timestamp, undecodable
 from fedge_apiserver.patching import PatchError, apply_operations, merge
-from fedge_apiserver.registry import DeleteOptions, Outcome, Registry, parse_delete_options
-from fedge_apiserver.resources import NAMESPACES, PODS, SECRETS, Resource
+from fedge_apiserver.registry import (
+    Admit,
+    DeleteOptions,
+    Outcome,
+    Registry,
+    parse_delete_options,
+)
+from fedge_apiserver.resources import (
+    DISRUPTION_BUDGETS,
+    NAMESPACES,
+    PODS,
+    RBAC_GROUP,
+    SECRETS,
+    Resource,
+)
 from fedge_apiserver.selectors import parse_selector
+from fedge_apiserver.store import decode
 from fedge_apiserver.strategic import merge_strategically
 from fedge_objects import JsonObject
 
@@ -45,15 +64,22 @@ class _Subject:
 class Writing:
     """The verbs that change objects."""
 
-    def __init__(self, registry: Registry, reading: Reading) -> None:
+    def __init__(self, registry: Registry, reading: Reading, authorizer: Authorizer) -> None:
         self._registry = registry
         self._reading = reading
+        self._authorizer = authorizer
+        self._evicting = asyncio.Lock()
+        """Each eviction must see what the one before it did to the budget."""
 
     async def create(self, request: Request, resource: Resource, namespace: str) -> None:
         """Make the object in the body."""
         value = await self._object(request, resource)
         outcome = await self._registry.create(
-            resource, namespace, value, dry_run=_is_trial(request)
+            resource,
+            namespace,
+            value,
+            dry_run=_is_trial(request),
+            admit=self._admission(request, resource),
         )
         await self._answer(request, resource, outcome)
 
@@ -77,6 +103,7 @@ class Writing:
             lambda _: value,
             subresource=subresource,
             dry_run=_is_trial(request),
+            admit=self._admission(request, resource),
         )
         await self._answer(request, resource, outcome)
 
@@ -120,7 +147,13 @@ class Writing:
             return changed
 
         outcome = await self._registry.update(
-            resource, namespace, name, change, subresource=subresource, dry_run=_is_trial(request)
+            resource,
+            namespace,
+            name,
+            change,
+            subresource=subresource,
+            dry_run=_is_trial(request),
+            admit=self._admission(request, resource),
         )
         await self._answer(request, resource, outcome)
 
@@ -173,11 +206,22 @@ class Writing:
         if not subresource and registry.store.head(resource.storage, namespace, name) is None:
             made = change({})
             outcome = await registry.create(
-                resource, namespace, made, dry_run=is_trial, keeps_managers=True
+                resource,
+                namespace,
+                made,
+                dry_run=is_trial,
+                keeps_managers=True,
+                admit=self._admission(request, resource),
             )
         else:
             outcome = await registry.update(
-                resource, namespace, name, change, subresource=subresource, dry_run=is_trial
+                resource,
+                namespace,
+                name,
+                change,
+                subresource=subresource,
+                dry_run=is_trial,
+                admit=self._admission(request, resource),
             )
         await self._answer(request, resource, outcome)
 
@@ -256,6 +300,61 @@ class Writing:
         await request.answer_json(
             {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}, code=201
         )
+
+    async def evict(self, request: Request, namespace: str, name: str) -> None:
+        """Delete a pod, if the budgets that are about it let it go.
+
+        https://kubernetes.io/docs/concepts/scheduling-eviction/api-eviction/
+        """
+        content_type = request.header(b"content-type")
+        value, _ = decode_object(await request.body(), content_type, "Eviction", "Eviction")
+        meta = value.get("metadata") or {}
+        if isinstance(meta, dict) and meta.get("name", name) != name:
+            raise bad_request(f"name in URL does not match name in Eviction object: {name}")
+        try:
+            options, is_trial = parse_delete_options(
+                value.get("deleteOptions") or {}, request.query
+            )
+        except ValueError as exc:
+            raise bad_request(f"DeleteOptions cannot be handled: {exc}") from exc
+        async with self._evicting:
+            pod = decode(self._registry.get(PODS, namespace, name).body)
+            self._check_budgets(pod)
+            await self._registry.delete(PODS, namespace, name, options, dry_run=is_trial)
+        await request.answer_json(
+            {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}, code=201
+        )
+
+    def _check_budgets(self, pod: JsonObject) -> None:
+        meta = pod["metadata"]
+        phase = (pod.get("status") or {}).get("phase")
+        if meta.get("deletionTimestamp") or phase in ("Succeeded", "Failed", "Pending"):
+            return
+        namespace = meta["namespace"]
+        registry = self._registry
+        budgets = [b for b in registry.objects(DISRUPTION_BUDGETS, namespace) if covers(b, pod)]
+        if not budgets:
+            return
+        if len(budgets) > 1:
+            raise internal(
+                "This pod has more than one PodDisruptionBudget, which the eviction subresource "
+                "does not support."
+            )
+        [budget] = budgets
+        status = budget_status(budget, registry.objects(PODS, namespace))
+        if not status["disruptionsAllowed"]:
+            raise too_many_requests(
+                "Cannot evict pod as it would violate the pod's disruption budget.",
+                cause="DisruptionBudget",
+                text=f"The disruption budget {budget['metadata']['name']} needs "
+                f"{status['desiredHealthy']} healthy pods and has {status['currentHealthy']} "
+                "currently",
+            )
+
+    def _admission(self, request: Request, resource: Resource) -> Admit | None:
+        if resource.group != RBAC_GROUP or MASTERS in request.user.groups:
+            return None
+        return lambda old, new: check_escalation(self._authorizer, request.user, resource, old, new)
 
     async def _object(self, request: Request, resource: Resource) -> JsonObject:
         body = await request.body()

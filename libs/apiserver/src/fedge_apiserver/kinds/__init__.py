@@ -11,6 +11,8 @@ from fedge_apiserver.kinds._configuration import (
 from fedge_apiserver.kinds._definitions import DEFINITION_RULES, resources_of
 from fedge_apiserver.kinds._metadata import check_metadata, check_metadata_update
 from fedge_apiserver.kinds._pods import POD_RULES
+from fedge_apiserver.kinds._policy import DISRUPTION_BUDGET_RULES
+from fedge_apiserver.kinds._roles import BINDING_RULES, CLUSTER_ROLE_RULES, ROLE_RULES
 from fedge_apiserver.kinds._rules import Rules
 from fedge_apiserver.kinds._simple import (
     EVENT_RULES,
@@ -22,13 +24,18 @@ from fedge_apiserver.kinds._simple import (
 )
 
 RULES: Final[Mapping[str, Rules]] = {
+    "clusterrolebindings.rbac.authorization.k8s.io": BINDING_RULES,
+    "clusterroles.rbac.authorization.k8s.io": CLUSTER_ROLE_RULES,
     "configmaps": CONFIG_MAP_RULES,
     "customresourcedefinitions.apiextensions.k8s.io": DEFINITION_RULES,
     "events": EVENT_RULES,
     "leases.coordination.k8s.io": LEASE_RULES,
     "namespaces": NAMESPACE_RULES,
     "nodes": NODE_RULES,
+    "poddisruptionbudgets.policy": DISRUPTION_BUDGET_RULES,
     "pods": POD_RULES,
+    "rolebindings.rbac.authorization.k8s.io": BINDING_RULES,
+    "roles.rbac.authorization.k8s.io": ROLE_RULES,
     "secrets": SECRET_RULES,
 }
 """The rules of each kind that has some, by storage name."""

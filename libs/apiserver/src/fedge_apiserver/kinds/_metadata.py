@@ -4,6 +4,7 @@ https://kubernetes.io/docs/concepts/overview/working-with-objects/names/
 """
 
 import re
+from collections.abc import Callable
 from typing import Any, Final
 
 from fedge_apiserver.errors import Causes
@@ -58,6 +59,15 @@ def check_subdomain(text: str, path: str, causes: Causes) -> None:
         causes.invalid(path, text, _SUBDOMAIN_RULE)
 
 
+def check_path_segment(text: str, path: str, causes: Causes) -> None:
+    """Add what keeps a text from standing in a path."""
+    if text in (".", ".."):
+        causes.invalid(path, text, f"may not be '{text}'")
+    for letter in ("/", "%"):
+        if letter in text:
+            causes.invalid(path, text, f"may not contain '{letter}'")
+
+
 def check_labels(labels: dict[str, str], path: str, causes: Causes) -> None:
     """Add what is wrong with labels."""
     for key, value in labels.items():
@@ -68,10 +78,11 @@ def check_labels(labels: dict[str, str], path: str, causes: Causes) -> None:
             causes.invalid(path, value, _LABEL_VALUE_RULE)
 
 
-def check_metadata(value: JsonObject, causes: Causes, *, label_name: bool) -> None:
-    """Add what is wrong with an object's metadata."""
+def check_metadata(
+    value: JsonObject, causes: Causes, check: Callable[[str, str, Causes], None]
+) -> None:
+    """Add what is wrong with an object's metadata; ``check`` judges its name."""
     meta: dict[str, Any] = value["metadata"]
-    check = check_label if label_name else check_subdomain
     name = meta.get("name", "")
     if not name:
         causes.required("metadata.name", "name or generateName is required")

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from fedge_apiserver.errors import Causes
+from fedge_apiserver.kinds._metadata import check_subdomain
 from fedge_objects import JsonObject
 
 
@@ -33,7 +34,7 @@ class Rules:
         update: the same for (new, old).
         check: add what is wrong with an object.
         check_update: add what may not change, for (new, old).
-        label_name: names are DNS labels (63 characters, no dots), not subdomains.
+        check_name: add what is wrong with a name; it is a DNS subdomain, unless said otherwise.
         counts_generation: the server counts the changes of ``spec``.
     """
 
@@ -42,5 +43,5 @@ class Rules:
     update: Callable[[JsonObject, JsonObject], None] = _nothing_to
     check: Callable[[JsonObject, Causes], None] = _no_check
     check_update: Callable[[JsonObject, JsonObject, Causes], None] = _no_update_check
-    label_name: bool = False
+    check_name: Callable[[str, str, Causes], None] = check_subdomain
     counts_generation: bool = False

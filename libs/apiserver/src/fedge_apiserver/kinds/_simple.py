@@ -104,7 +104,7 @@ NAMESPACE_RULES: Final = Rules(
     create=_create_namespace,
     update=_update_namespace,
     check=_check_namespace,
-    label_name=True,
+    check_name=check_label,
 )
 NODE_RULES: Final = Rules(default=_default_node, check=_check_node)
 LEASE_RULES: Final = Rules(check=_check_lease)

@@ -8,7 +8,7 @@ BIN := .venv/bin
 SOURCES := $(wildcard libs/*/src services/*/src)
 PYTEST_ARGS ?=
 
-.PHONY: help install demo down test test-rabbitmq4 check format lock test-security bench-fabric bench-joins bench-outage bench-pods bench-reconnect bench-tracing bench-twins chaos chaos-pods docs clean
+.PHONY: help install demo down test test-rabbitmq4 check format lock test-api test-security bench-api bench-fabric bench-joins bench-outage bench-pods bench-reconnect bench-tracing bench-twins chaos chaos-pods docs clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,11 @@ test: install check ## Check the code and run all tests
 
 test-security: install ## Attack a running system: every attack must be refused, and nothing else suffer
 	@$(BIN)/python -m pytest tests/security $(PYTEST_ARGS)
+
+API_TESTS := $(addprefix tests/integration/apiserver/test_,conformance_access.py conformance_custom.py conformance_objects.py kubectl.py python_client.py)
+test-api: install ## Run what every Kubernetes API must do against KUBECONFIG=...; without, against our own
+	@FEDGE_TEST_KUBECONFIG=$(if $(KUBECONFIG),$(abspath $(KUBECONFIG))) \
+		$(BIN)/python -m pytest $(API_TESTS) $(PYTEST_ARGS)
 
 RABBITMQ4_TESTS ?= $(addprefix tests/integration/,device fabric hub local meta twin) tests/e2e tests/security
 test-rabbitmq4: install ## Run the tests that use a RabbitMQ on version 4, from a folder of its own
@@ -49,6 +54,9 @@ format: ## Format the code and mend what can be mended
 lock: ## Renew constraints.txt after a dependency changed
 	@mkdir -p .cache
 	@scripts/lock
+
+bench-api: install ## Measure the embedded Kubernetes API: writes, reads, watchers and memory
+	@$(BIN)/python -m bench.api
 
 bench-fabric: install ## Measure messages between edge and cloud against the bare broker links
 	@$(BIN)/python -m bench.fabric

@@ -17,6 +17,7 @@ from fedge_local.processes import tree
 
 EVERY_SECONDS = 0.5
 _PSS = re.compile(r"^Pss:\s+(\d+) kB", re.MULTILINE)
+_RSS = re.compile(r"^VmRSS:\s+(\d+) kB", re.MULTILINE)
 _BLOCK = 512
 
 
@@ -30,6 +31,12 @@ def _memory_mb(pid: int) -> float:
         found = _PSS.search(Path(f"/proc/{pid}/smaps_rollup").read_text())
     except OSError:
         return 0.0  # it ended
+    return int(found[1]) * 1024 / 1e6 if found else 0.0
+
+
+def rss_mb(pid: int) -> float:
+    """Return the resident set size of a process: all its pages, shared or not."""
+    found = _RSS.search(Path(f"/proc/{pid}/status").read_text())
     return int(found[1]) * 1024 / 1e6 if found else 0.0
 
 

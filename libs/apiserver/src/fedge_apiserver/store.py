@@ -28,7 +28,7 @@ from fedge_objects import JsonObject
 log = structlog.stdlib.get_logger("fedge.apiserver.store")
 
 HISTORY_EVENTS: Final = 10_000
-HISTORY_BYTES: Final = 16 * 2**20
+HISTORY_BYTES: Final = 12 * 2**20
 
 encode = msgspec.json.Encoder().encode
 decode = msgspec.json.Decoder(dict).decode
@@ -51,6 +51,11 @@ class Event:
     entry: Entry
     before: Entry | None
     lines: dict[tuple[str, str], bytes] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the states that it holds on to."""
+        return len(self.entry.body) + (len(self.before.body) if self.before is not None else 0)
 
 
 class Collection:
@@ -374,12 +379,12 @@ class Store:
 
     def _remember(self, event: Event) -> None:
         self._order.append(event)
-        self._order_bytes += len(event.entry.body)
+        self._order_bytes += event.size
         while (
             len(self._order) > self._history_events or self._order_bytes > self._history_bytes
         ) and len(self._order) > 1:
             oldest = self._order.popleft()
-            self._order_bytes -= len(oldest.entry.body)
+            self._order_bytes -= oldest.size
             self._compacted = oldest.entry.revision
             self._collection(oldest.entry.resource).drop_oldest()
             if oldest.before is not None:

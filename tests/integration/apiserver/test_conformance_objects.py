@@ -77,6 +77,34 @@ def test_generated_names_differ(api: httpx.Client, namespace: str) -> None:
     assert all(name.startswith("gen-") and len(name) == 9 for name in names)
 
 
+def test_pages_show_one_moment_whatever_is_written_between(
+    api: httpx.Client, namespace: str
+) -> None:
+    for name in "abcde":
+        made(api.post(maps(namespace), json=config_map(name, v="old")))
+    first = made(api.get(maps(namespace), params={"limit": "2", "labelSelector": "name"}))
+    made(api.put(maps(namespace, "c"), json=config_map("c", v="new")))
+    made(api.delete(maps(namespace, "d")))
+    made(api.post(maps(namespace), json=config_map("cc", v="new")))
+    query = {"limit": "10", "labelSelector": "name", "continue": first["metadata"]["continue"]}
+    second = made(api.get(maps(namespace), params=query))
+    shown = {item["metadata"]["name"]: item["data"]["v"] for item in second["items"]}
+    assert shown == {"c": "old", "d": "old", "e": "old"}
+    assert second["metadata"]["resourceVersion"] == first["metadata"]["resourceVersion"]
+
+
+def test_list_at_an_exact_version(api: httpx.Client, namespace: str) -> None:
+    made(api.post(maps(namespace), json=config_map("a", v="old")))
+    version = made(api.get(maps(namespace)))["metadata"]["resourceVersion"]
+    made(api.put(maps(namespace, "a"), json=config_map("a", v="new")))
+    query = {"resourceVersion": version, "resourceVersionMatch": "Exact"}
+    then = made(api.get(maps(namespace), params=query))
+    assert then["metadata"]["resourceVersion"] == version
+    assert [item["data"]["v"] for item in then["items"] if "v" in item.get("data", {})] == ["old"]
+    bad = {"resourceVersion": version, "resourceVersionMatch": "Roughly"}
+    assert api.get(maps(namespace), params=bad).status_code in (400, 422)
+
+
 def test_create_of_an_existing_name_is_refused(api: httpx.Client, namespace: str) -> None:
     made(api.post(maps(namespace), json=config_map("a")))
     status = refused(api.post(maps(namespace), json=config_map("a")), 409, "AlreadyExists")

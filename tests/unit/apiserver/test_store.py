@@ -199,3 +199,42 @@ async def compare(steps: list[Step], history: int, start: int) -> None:
     assert len(held.entries) <= 3 + 2 * (history + 1)
     await store.close()
     await whole.close()
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    steps=st.lists(
+        st.tuples(st.sampled_from(["put", "delete", "restart"]), st.sampled_from("abc")),
+        max_size=40,
+    ),
+    history=st.integers(min_value=2, max_value=12),
+)
+def test_snapshot_is_what_the_list_was_then(steps: list[Step], history: int) -> None:
+    asyncio.run(look_back(steps, history))
+
+
+async def look_back(steps: list[Step], history: int) -> None:
+    storage = MemoryStorage()
+    store = await opened(storage, history_events=history)
+    lists: dict[int, list[int]] = {0: []}
+    for action, name in steps:
+        if action == "restart":
+            await store.close()
+            store = await opened(storage, history_events=history)
+        elif action == "put":
+            await store.put("pods", name, name, value())
+        elif store.head("pods", name, name) is not None:
+            await store.delete("pods", name, name, value())
+        lists[store.revision] = [e.revision for e in store.select("pods")]
+    for revision, listed in lists.items():
+        if revision < store.oldest:
+            assert not store.is_unchanged("pods", revision)
+            with pytest.raises(ExpiredError):
+                store.snapshot("pods", "", revision)
+            continue
+        assert [e.revision for e in store.snapshot("pods", "", revision)] == listed
+        of_one = [e.revision for e in store.snapshot("pods", "a", revision)]
+        assert of_one == [number for number in listed if number in of_one]
+        if store.is_unchanged("pods", revision):
+            assert listed == lists[store.revision]
+    await store.close()

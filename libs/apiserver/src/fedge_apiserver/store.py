@@ -247,6 +247,35 @@ class Store:
         collection = self._collections.get(resource)
         return collection.select(namespace, after) if collection else iter(())
 
+    def snapshot(self, resource: str, namespace: str, revision: int) -> list[Entry]:
+        """Return a resource's objects as they were at a revision, by namespace and name.
+
+        Raises:
+            ExpiredError: history does not reach back to it.
+        """
+        if revision < self._compacted:
+            raise ExpiredError(f"too old resource version: {revision} ({self._compacted})")
+        collection = self._collection(resource)
+        found = {(e.namespace, e.name): e for e in collection.select(namespace, None)}
+        events = collection.events
+        since = bisect_right(events, revision, key=lambda e: e.entry.revision)
+        for event in reversed(events[since:]):
+            key = (event.entry.namespace, event.entry.name)
+            if namespace and key[0] != namespace:
+                continue
+            if event.before is None:
+                found.pop(key, None)
+            else:
+                found[key] = event.before
+        return [found[key] for key in sorted(found)]
+
+    def is_unchanged(self, resource: str, revision: int) -> bool:
+        """Whether nothing happened to a resource's objects after a revision."""
+        if revision < self._compacted:
+            return False
+        events = self._collection(resource).events
+        return not events or events[-1].entry.revision <= revision
+
     def count(self, resource: str) -> int:
         """Return how many objects a resource has."""
         collection = self._collections.get(resource)

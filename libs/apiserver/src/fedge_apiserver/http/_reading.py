@@ -79,7 +79,7 @@ class Reading:
         after, revision = self._position(request)
         entries: list[Entry] = []
         rest = 0
-        for entry in self._select(resource, namespace, selector, after):
+        for entry in self._select_at(revision, resource, namespace, selector, after):
             if limit and len(entries) == limit:
                 rest += 1
                 if not selector.is_empty:
@@ -93,6 +93,32 @@ class Reading:
             if selector.is_empty:
                 metadata["remainingItemCount"] = rest
         await request.answer(self._render_list(resource, entries, metadata, form))
+
+    def _select_at(
+        self,
+        revision: int,
+        resource: Resource,
+        namespace: str,
+        selector: Selector,
+        after: tuple[str, str] | None,
+    ) -> Iterator[Entry]:
+        """Yield objects as they were at a revision, those behind ``after`` only.
+
+        Raises:
+            ApiError: 410, history does not reach back to it.
+        """
+        if self._store.is_unchanged(resource.storage, revision):
+            return self._select(resource, namespace, selector, after)
+        try:
+            held = self._store.snapshot(resource.storage, namespace, revision)
+        except ExpiredError as exc:
+            raise expired(str(exc)) from exc
+        return (
+            e
+            for e in held
+            if (after is None or (e.namespace, e.name) > after)
+            and (selector.is_empty or selector.matches(e.namespace, e.name, e.body))
+        )
 
     def _position(self, request: Request) -> tuple[tuple[str, str] | None, int]:
         """Return behind which object to start, and at which revision the list is."""
@@ -114,9 +140,16 @@ class Reading:
         wanted = self._revision(request)
         if wanted is not None and wanted > current:
             raise ahead(wanted, current)
-        if query.get("resourceVersionMatch") == "Exact" and wanted not in (None, current):
-            raise expired(f"The provided resource version is not available: {wanted}")
-        return None, current
+        match query.get("resourceVersionMatch", ""):
+            case "Exact" if wanted:
+                return None, wanted
+            case "" | "NotOlderThan":
+                return None, current
+            case other:
+                raise bad_request(
+                    f'resourceVersionMatch: Invalid value: "{other}": supported with a '
+                    "resourceVersion: Exact (not 0), NotOlderThan"
+                )
 
     def _revision(self, request: Request) -> int | None:
         text = request.query.get("resourceVersion", "")

@@ -117,6 +117,12 @@ class ApiApplication:
             if is_started:
                 raise
             await request.answer_error(exc)
+        except OverflowError as exc:
+            if is_started:
+                raise
+            await request.answer_error(
+                bad_request(f"a number in the object does not fit 64 bits: {exc}")
+            )
         except ClientGoneError:
             log.debug("client_gone", path=request.path)
         except Exception as exc:

@@ -189,3 +189,23 @@ def test_logs_without_a_hub_say_the_remedy(kubectl: Kubectl) -> None:
     kubectl("apply", "-f", "-", text=MANIFEST)
     done = kubectl("logs", "hello", code=1)
     assert "FEDGE_APISERVER_HUB_URL" in done.stderr
+
+
+def test_kubectl_makes_roles_and_asks_what_it_may_do(kubectl: Kubectl, namespace: str) -> None:
+    kubectl("create", "role", "reader", "--verb=get,list", "--resource=pods")
+    kubectl("create", "serviceaccount", "app")
+    account = f"system:serviceaccount:{namespace}:app"
+    assert kubectl("auth", "can-i", "list", "pods", f"--as={account}", code=1).stdout == "no\n"
+    kubectl("create", "rolebinding", "b", "--role=reader", f"--serviceaccount={namespace}:app")
+    assert kubectl("auth", "can-i", "list", "pods", f"--as={account}").stdout == "yes\n"
+    assert account in kubectl("auth", "whoami", f"--as={account}").stdout
+    assert "pods" in kubectl("auth", "can-i", "--list", f"--as={account}").stdout
+    assert "No resources found" in kubectl("get", "pods", f"--as={account}").stderr
+    refused = kubectl("get", "secrets", f"--as={account}", code=1).stderr
+    assert 'cannot list resource "secrets"' in refused
+    assert "Role/reader" in kubectl("get", "rolebindings").stdout
+
+
+def test_kubectl_makes_a_budget(kubectl: Kubectl) -> None:
+    kubectl("create", "poddisruptionbudget", "b", "--selector=app=x", "--min-available=50%")
+    assert "50%" in kubectl("get", "pdb").stdout

@@ -104,8 +104,95 @@ _NUMBERS: Final[dict[str, dict[int, str]]] = {
         5: "dryRun",
     },
     "Preconditions": {1: "uid", 2: "resourceVersion"},
+    "SelfSubjectReview": {1: "metadata"},
+    "SelfSubjectRulesReview": {1: "metadata", 2: "spec"},
+    "SelfSubjectRulesReviewSpec": {1: "namespace"},
+    "Role": {1: "metadata", 2: "rules"},
+    "ClusterRole": {1: "metadata", 2: "rules", 3: "aggregationRule"},
+    "RoleBinding": {1: "metadata", 2: "subjects", 3: "roleRef"},
+    "ClusterRoleBinding": {1: "metadata", 2: "subjects", 3: "roleRef"},
+    "PolicyRule": {
+        1: "verbs",
+        2: "apiGroups",
+        3: "resources",
+        4: "resourceNames",
+        5: "nonResourceURLs",
+    },
+    "AggregationRule": {1: "clusterRoleSelectors"},
+    "RbacV1Subject": {1: "kind", 2: "apiGroup", 3: "name", 4: "namespace"},
+    "RoleRef": {1: "apiGroup", 2: "kind", 3: "name"},
+    "LabelSelector": {1: "matchLabels", 2: "matchExpressions"},
+    "LabelSelectorRequirement": {1: "key", 2: "operator", 3: "values"},
+    "Eviction": {1: "metadata", 2: "deleteOptions"},
+    "PodDisruptionBudget": {1: "metadata", 2: "spec"},
+    "PodDisruptionBudgetSpec": {
+        1: "minAvailable",
+        2: "selector",
+        3: "maxUnavailable",
+        4: "unhealthyPodEvictionPolicy",
+    },
+    "Deployment": {1: "metadata", 2: "spec"},
+    "DeploymentSpec": {
+        1: "replicas",
+        2: "selector",
+        3: "template",
+        4: "strategy",
+        5: "minReadySeconds",
+        6: "revisionHistoryLimit",
+        7: "paused",
+        9: "progressDeadlineSeconds",
+    },
+    "DeploymentStrategy": {1: "type", 2: "rollingUpdate"},
+    "RollingUpdateDeployment": {1: "maxUnavailable", 2: "maxSurge"},
+    "PodTemplateSpec": {1: "metadata", 2: "spec"},
+    "PodSpec": {
+        2: "containers",
+        3: "restartPolicy",
+        4: "terminationGracePeriodSeconds",
+        5: "activeDeadlineSeconds",
+        6: "dnsPolicy",
+        7: "nodeSelector",
+        8: "serviceAccountName",
+        9: "serviceAccount",
+        10: "nodeName",
+        11: "hostNetwork",
+        12: "hostPID",
+        13: "hostIPC",
+        16: "hostname",
+        17: "subdomain",
+        19: "schedulerName",
+        20: "initContainers",
+        21: "automountServiceAccountToken",
+        24: "priorityClassName",
+        25: "priority",
+    },
+    "Container": {
+        1: "name",
+        2: "image",
+        3: "command",
+        4: "args",
+        5: "workingDir",
+        6: "ports",
+        7: "env",
+        8: "resources",
+        9: "volumeMounts",
+        13: "terminationMessagePath",
+        14: "imagePullPolicy",
+        16: "stdin",
+        17: "stdinOnce",
+        18: "tty",
+        20: "terminationMessagePolicy",
+    },
+    "ContainerPort": {1: "name", 2: "hostPort", 3: "containerPort", 4: "protocol", 5: "hostIP"},
+    "EnvVar": {1: "name", 2: "value"},
+    "VolumeMount": {1: "name", 2: "readOnly", 3: "mountPath", 4: "subPath"},
+    "ResourceRequirements": {},
 }
 _IGNORED: Final = {
+    "Deployment": {3},
+    "PodDisruptionBudget": {3},
+    "SelfSubjectReview": {2},
+    "SelfSubjectRulesReview": {3},
     "ObjectMeta": {17},
     "NamespaceStatus": {2},
     "SelfSubjectAccessReview": {3},
@@ -224,10 +311,22 @@ def _value(item: int | bytes, code: str) -> Any:
             if isinstance(item, bytes):
                 raise ValueError("proto: wrong wireType")  # noqa: TRY004 - the data is wrong
             return item - 2**64 if item >= 2**63 else item
+        case "x":
+            return _int_or_string(_bytes(item))
         case "t":
             return _time(_bytes(item))
         case _:
             raise UnknownTypeError(f"a field of type {code!r} is not read from protobuf")
+
+
+def _int_or_string(data: bytes) -> int | str:
+    parts = dict(_fields(data))
+    if parts.get(1, 0):
+        return _bytes(parts.get(3, b"")).decode()
+    number = parts.get(2, 0)
+    if isinstance(number, bytes):
+        raise ValueError("proto: wrong wireType")  # noqa: TRY004 - the data is wrong
+    return number - 2**64 if number >= 2**63 else number
 
 
 def _time(data: bytes) -> str | None:

@@ -294,6 +294,40 @@ CLUSTER_ROLE_BINDINGS: Final = Resource(
     schema="ClusterRoleBinding",
     singular="clusterrolebinding",
 )
+DEPLOYMENTS: Final = Resource(
+    group="apps",
+    plural="deployments",
+    kind="Deployment",
+    storage="deployments.apps",
+    schema="Deployment",
+    singular="deployment",
+    short_names=("deploy",),
+    categories=("all",),
+    subresources=("status", "scale"),
+)
+REPLICA_SETS: Final = Resource(
+    group="apps",
+    plural="replicasets",
+    kind="ReplicaSet",
+    storage="replicasets.apps",
+    schema="ReplicaSet",
+    singular="replicaset",
+    short_names=("rs",),
+    categories=("all",),
+    subresources=("status", "scale"),
+    selectable=("status.replicas",),
+)
+DAEMON_SETS: Final = Resource(
+    group="apps",
+    plural="daemonsets",
+    kind="DaemonSet",
+    storage="daemonsets.apps",
+    schema="DaemonSet",
+    singular="daemonset",
+    short_names=("ds",),
+    categories=("all",),
+    subresources=("status",),
+)
 DISRUPTION_BUDGETS: Final = Resource(
     group="policy",
     plural="poddisruptionbudgets",
@@ -314,6 +348,9 @@ BUILTIN: Final = (
     SECRETS,
     SERVICE_ACCOUNTS,
     DEFINITIONS,
+    DAEMON_SETS,
+    DEPLOYMENTS,
+    REPLICA_SETS,
     TOKEN_REVIEWS,
     SELF_REVIEWS,
     ACCESS_REVIEWS,

@@ -15,6 +15,13 @@ _UPDATE: Final = "rbac.authorization.kubernetes.io/autoupdate"
 _AGGREGATE: Final = "rbac.authorization.k8s.io/aggregate-to-"
 _READ: Final = ["get", "list", "watch"]
 _WRITE: Final = ["create", "delete", "deletecollection", "patch", "update"]
+_WORKLOADS: Final = (
+    "daemonsets",
+    "deployments",
+    "deployments/scale",
+    "replicasets",
+    "replicasets/scale",
+)
 _DEVICES: Final = "devices.kubeedge.io"
 
 
@@ -35,6 +42,7 @@ _SHOWN: Final = (
     ),
     _rule(_READ, "events", group="events.k8s.io"),
     _rule(_READ, "poddisruptionbudgets", "poddisruptionbudgets/status", group="policy"),
+    _rule(_READ, *_WORKLOADS, group="apps"),
     _rule(_READ, "*", group=_DEVICES),
 )
 _EDITED: Final = (
@@ -45,6 +53,7 @@ _EDITED: Final = (
     _rule(["impersonate"], "serviceaccounts"),
     _rule([*_READ, *_WRITE], "leases", group="coordination.k8s.io"),
     _rule(_WRITE, "poddisruptionbudgets", group="policy"),
+    _rule(_WRITE, *_WORKLOADS, group="apps"),
     _rule(_WRITE, "*", group=_DEVICES),
 )
 _ADMINISTERED: Final = (

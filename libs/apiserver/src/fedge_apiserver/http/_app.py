@@ -350,6 +350,8 @@ class ApiApplication:
                 await self._writing.evict(request, namespace, name)
             case "finalize" if request.method == "PUT":
                 await self._writing.replace(request, resource, namespace, name, subresource)
+            case "scale" if request.method in ("GET", "HEAD", "PUT", "PATCH"):
+                await self._writing.scale(request, resource, namespace, name)
             case "status":
                 await self._by_method(request, resource, namespace, name, subresource)
             case _:

@@ -22,7 +22,7 @@ VERSION: Final = {
 }
 """The Kubernetes whose behaviour the server follows."""
 
-_KIND_GROUPS: Final = {"Eviction": "policy"}
+_KIND_GROUPS: Final = {"Eviction": "policy", "Scale": "autoscaling"}
 """Groups of subresources' kinds that lie in another than their resource's."""
 _AGGREGATED: Final = "g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 
@@ -123,6 +123,8 @@ def _subresource_facts(name: str) -> tuple[str, list[str]]:
             return "Eviction", ["create"]
         case "log":
             return "", ["get"]
+        case "scale":
+            return "Scale", ["get", "patch", "update"]
         case "finalize":
             return "", ["update"]
         case "proxy":

@@ -40,6 +40,7 @@ from fedge_apiserver.resources import (
     SECRETS,
     Resource,
 )
+from fedge_apiserver.scaling import scale_of, scaled
 from fedge_apiserver.selectors import parse_selector
 from fedge_apiserver.store import decode
 from fedge_apiserver.strategic import merge_strategically
@@ -300,6 +301,41 @@ class Writing:
         await request.answer_json(
             {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}, code=201
         )
+
+    async def scale(self, request: Request, resource: Resource, namespace: str, name: str) -> None:
+        """Show, or change, how many replicas an object wants."""
+        if request.method in ("GET", "HEAD"):
+            held = decode(self._registry.get(resource, namespace, name).body)
+            await request.answer_json(scale_of(held))
+            return
+        body = await request.body()
+        kind = media_type(request.header(b"content-type"))
+
+        def change(held: JsonObject) -> JsonObject:
+            if request.method == "PUT":
+                given, _ = decode_object(body, kind, "Scale", "Scale")
+                return scaled(held, given)
+            try:
+                patch = decode_json(body)
+                view = scale_of(held)
+                if kind == JSON_PATCH:
+                    changed = apply_operations(view, patch)
+                elif kind in (MERGE_PATCH, STRATEGIC_PATCH):
+                    changed = merge(view, patch)
+                else:
+                    raise unsupported_media_type([JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH])
+            except PatchError as exc:
+                raise _refused_patch(kind, str(exc)) from exc
+            except ValueError as exc:
+                raise bad_request(f"error decoding patch: {exc}") from exc
+            if not isinstance(changed, dict):
+                raise bad_request("the patch does not lead to an object")
+            return scaled(held, changed)
+
+        outcome = await self._registry.update(
+            resource, namespace, name, change, dry_run=_is_trial(request)
+        )
+        await request.answer_json(scale_of(outcome.value))
 
     async def evict(self, request: Request, namespace: str, name: str) -> None:
         """Delete a pod, if the budgets that are about it let it go.

@@ -22,18 +22,26 @@ from fedge_apiserver.kinds._simple import (
     from_new_event,
     to_new_event,
 )
+from fedge_apiserver.kinds._workloads import (
+    DAEMON_SET_RULES,
+    DEPLOYMENT_RULES,
+    REPLICA_SET_RULES,
+)
 
 RULES: Final[Mapping[str, Rules]] = {
     "clusterrolebindings.rbac.authorization.k8s.io": BINDING_RULES,
     "clusterroles.rbac.authorization.k8s.io": CLUSTER_ROLE_RULES,
     "configmaps": CONFIG_MAP_RULES,
     "customresourcedefinitions.apiextensions.k8s.io": DEFINITION_RULES,
+    "daemonsets.apps": DAEMON_SET_RULES,
+    "deployments.apps": DEPLOYMENT_RULES,
     "events": EVENT_RULES,
     "leases.coordination.k8s.io": LEASE_RULES,
     "namespaces": NAMESPACE_RULES,
     "nodes": NODE_RULES,
     "poddisruptionbudgets.policy": DISRUPTION_BUDGET_RULES,
     "pods": POD_RULES,
+    "replicasets.apps": REPLICA_SET_RULES,
     "rolebindings.rbac.authorization.k8s.io": BINDING_RULES,
     "roles.rbac.authorization.k8s.io": ROLE_RULES,
     "secrets": SECRET_RULES,

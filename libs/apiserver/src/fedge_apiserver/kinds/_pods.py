@@ -32,23 +32,28 @@ _MUTABLE: Final = (
 )
 
 
-def _default(value: JsonObject) -> None:
-    spec: dict[str, Any] = value.setdefault("spec", {})
+def default_spec(spec: dict[str, Any]) -> None:
+    """Set what is absent in a pod's spec, or in the spec of a template of pods."""
     spec.setdefault("restartPolicy", "Always")
     spec.setdefault("terminationGracePeriodSeconds", 30)
     spec.setdefault("dnsPolicy", "ClusterFirst")
     spec.setdefault("securityContext", {})
     spec.setdefault("schedulerName", "default-scheduler")
-    spec.setdefault("enableServiceLinks", True)
-    spec.setdefault("preemptionPolicy", "PreemptLowerPriority")
-    spec.setdefault("priority", 0)
-    account = spec.get("serviceAccountName") or spec.get("serviceAccount") or "default"
-    spec["serviceAccountName"] = spec["serviceAccount"] = account
     for field in _CONTAINER_LISTS:
         for container in spec.get(field) or ():
             _default_container(container, is_host_network=bool(spec.get("hostNetwork")))
     for volume in spec.get("volumes") or ():
         _default_volume(volume)
+
+
+def _default(value: JsonObject) -> None:
+    spec: dict[str, Any] = value.setdefault("spec", {})
+    default_spec(spec)
+    spec.setdefault("enableServiceLinks", True)
+    spec.setdefault("preemptionPolicy", "PreemptLowerPriority")
+    spec.setdefault("priority", 0)
+    account = spec.get("serviceAccountName") or spec.get("serviceAccount") or "default"
+    spec["serviceAccountName"] = spec["serviceAccount"] = account
     _add_tolerations(spec)
 
 
@@ -168,7 +173,8 @@ def _amount(text: str | None) -> object:
     return parse_quantity(text) if text else 0
 
 
-def _check(value: JsonObject, causes: Causes) -> None:
+def check_spec(value: JsonObject, causes: Causes) -> None:
+    """Add what is wrong with the spec of a pod, or of a template that has defaults."""
     spec: dict[str, Any] = value["spec"]
     volumes = _names(spec.get("volumes") or [], "spec.volumes", causes)
     for index, volume in enumerate(spec.get("volumes") or ()):
@@ -397,7 +403,7 @@ def _differing(new: dict[str, Any], old: dict[str, Any]) -> Iterator[str]:
 POD_RULES: Final = Rules(
     default=_default,
     create=_create,
-    check=_check,
+    check=check_spec,
     check_update=_check_update,
     counts_generation=True,
 )

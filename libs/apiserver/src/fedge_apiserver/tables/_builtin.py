@@ -113,6 +113,90 @@ def _roles(labels: dict[str, str]) -> str:
     return ",".join(sorted(role for role in roles if role)) or "<none>"
 
 
+def _amounts(value: JsonObject, *fields: str) -> list[Any]:
+    status = value.get("status") or {}
+    return [int(status.get(field) or 0) for field in fields]
+
+
+def _template(value: JsonObject) -> list[Any]:
+    spec = value["spec"]
+    containers = spec["template"]["spec"].get("containers") or ()
+    selector = spec.get("selector") or {}
+    labels = [f"{key}={held}" for key, held in sorted((selector.get("matchLabels") or {}).items())]
+    return [
+        ",".join(container.get("name", "") for container in containers),
+        ",".join(container.get("image", "") for container in containers),
+        ",".join(labels),
+    ]
+
+
+def _deployment(value: JsonObject, now: datetime) -> list[Any]:
+    wanted = value["spec"].get("replicas", 1)
+    ready, updated, available = _amounts(
+        value, "readyReplicas", "updatedReplicas", "availableReplicas"
+    )
+    return [
+        _name(value),
+        f"{ready}/{wanted}",
+        updated,
+        available,
+        _age(value, now),
+        *_template(value),
+    ]
+
+
+def _replica_set(value: JsonObject, now: datetime) -> list[Any]:
+    wanted = value["spec"].get("replicas", 1)
+    amounts = _amounts(value, "replicas", "readyReplicas")
+    return [_name(value), wanted, *amounts, _age(value, now), *_template(value)]
+
+
+def _daemon_set(value: JsonObject, now: datetime) -> list[Any]:
+    amounts = _amounts(
+        value,
+        "desiredNumberScheduled",
+        "currentNumberScheduled",
+        "numberReady",
+        "updatedNumberScheduled",
+        "numberAvailable",
+    )
+    selector = value["spec"]["template"]["spec"].get("nodeSelector") or {}
+    shown = ",".join(f"{key}={held}" for key, held in sorted(selector.items())) or "<none>"
+    return [_name(value), *amounts, shown, _age(value, now), *_template(value)]
+
+
+def _disruption_budget(value: JsonObject, now: datetime) -> list[Any]:
+    spec = value.get("spec") or {}
+    (allowed,) = _amounts(value, "disruptionsAllowed")
+    return [
+        _name(value),
+        str(spec.get("minAvailable", "N/A")),
+        str(spec.get("maxUnavailable", "N/A")),
+        allowed,
+        _age(value, now),
+    ]
+
+
+def _role(value: JsonObject, _: datetime) -> list[Any]:
+    return [_name(value), value["metadata"].get("creationTimestamp", "")]
+
+
+def _binding(value: JsonObject, now: datetime) -> list[Any]:
+    reference = value.get("roleRef") or {}
+    by_kind: dict[str, list[str]] = {"User": [], "Group": [], "ServiceAccount": []}
+    for subject in value.get("subjects") or ():
+        name, namespace = subject.get("name", ""), subject.get("namespace")
+        by_kind.setdefault(subject.get("kind", ""), []).append(
+            f"{namespace}/{name}" if namespace else name
+        )
+    return [
+        _name(value),
+        f"{reference.get('kind', '')}/{reference.get('name', '')}",
+        _age(value, now),
+        *(", ".join(by_kind[kind]) for kind in ("User", "Group", "ServiceAccount")),
+    ]
+
+
 def _other(value: JsonObject, now: datetime) -> list[Any]:
     return [_name(value), _age(value, now)]
 
@@ -123,6 +207,8 @@ def _columns(
     return Columns((*((n, 0) for n in names), *((n, 1) for n in wide)), cells)
 
 
+_TEMPLATE_WIDE: Final = ("Containers", "Images", "Selector")
+_BINDING_WIDE: Final = ("Users", "Groups", "ServiceAccounts")
 _EVENT_COLUMNS: Final = Columns(
     (
         ("Last Seen", 0),
@@ -148,6 +234,52 @@ BUILTIN_COLUMNS: Final = {
     "customresourcedefinitions.apiextensions.k8s.io": _columns(
         "Name", "Created At", cells=_definition
     ),
+    "clusterrolebindings.rbac.authorization.k8s.io": _columns(
+        "Name", "Role", "Age", wide=_BINDING_WIDE, cells=_binding
+    ),
+    "clusterroles.rbac.authorization.k8s.io": _columns("Name", "Created At", cells=_role),
+    "daemonsets.apps": _columns(
+        "Name",
+        "Desired",
+        "Current",
+        "Ready",
+        "Up-to-date",
+        "Available",
+        "Node Selector",
+        "Age",
+        wide=_TEMPLATE_WIDE,
+        cells=_daemon_set,
+    ),
+    "deployments.apps": _columns(
+        "Name",
+        "Ready",
+        "Up-to-date",
+        "Available",
+        "Age",
+        wide=_TEMPLATE_WIDE,
+        cells=_deployment,
+    ),
+    "poddisruptionbudgets.policy": _columns(
+        "Name",
+        "Min Available",
+        "Max Unavailable",
+        "Allowed Disruptions",
+        "Age",
+        cells=_disruption_budget,
+    ),
+    "replicasets.apps": _columns(
+        "Name",
+        "Desired",
+        "Current",
+        "Ready",
+        "Age",
+        wide=_TEMPLATE_WIDE,
+        cells=_replica_set,
+    ),
+    "rolebindings.rbac.authorization.k8s.io": _columns(
+        "Name", "Role", "Age", wide=_BINDING_WIDE, cells=_binding
+    ),
+    "roles.rbac.authorization.k8s.io": _columns("Name", "Created At", cells=_role),
     "events": _EVENT_COLUMNS,
     "nodes": _columns(
         "Name",

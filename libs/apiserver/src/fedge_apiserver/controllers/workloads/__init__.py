@@ -1,0 +1,10 @@
+"""Control loops that keep pods of a template: ReplicaSets, Deployments, DaemonSets.
+
+https://kubernetes.io/docs/concepts/workloads/controllers/
+"""
+
+from fedge_apiserver.controllers.workloads._daemon_sets import DaemonSets
+from fedge_apiserver.controllers.workloads._deployments import Deployments
+from fedge_apiserver.controllers.workloads._replica_sets import ReplicaSets
+
+__all__ = ["DaemonSets", "Deployments", "ReplicaSets"]

@@ -1,6 +1,12 @@
-"""The real kubectl against the server."""
+"""The real kubectl against the server, in each version that is there.
+
+``FEDGE_TEST_KUBECTLS`` names them, separated by colons; without it, the newest three that lie
+beside the one on the path as ``kubectl.1.N``, or that one.
+"""
 
 import json
+import os
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -34,15 +40,29 @@ spec:
 """
 
 
-@pytest.fixture
-def kubectl(kubeconfig: Path, namespace: str, tmp_path: Path) -> Kubectl:
+def kubectls() -> list[str]:
+    """Return the commands to try."""
+    if given := os.environ.get("FEDGE_TEST_KUBECTLS"):
+        return given.split(":")
+    found = shutil.which("kubectl")
+    if found is None:
+        return ["kubectl"]
+    beside = Path(found).resolve().parent.glob("kubectl.1.*")
+    newest = sorted(beside, key=lambda file: int(file.suffix[1:]), reverse=True)[:3]
+    return [str(file) for file in newest] or [found]
+
+
+@pytest.fixture(params=kubectls(), ids=lambda command: Path(command).name)
+def kubectl(
+    request: pytest.FixtureRequest, kubeconfig: Path, namespace: str, tmp_path: Path
+) -> Kubectl:
     """Runs kubectl in the test's namespace; ``text`` is its standard input."""
 
     def run(
         *arguments: str, text: str = "", code: int = 0, editor: str = "false"
     ) -> "subprocess.CompletedProcess[str]":
         done = subprocess.run(
-            ["kubectl", f"--kubeconfig={kubeconfig}", f"--namespace={namespace}", *arguments],
+            [request.param, f"--kubeconfig={kubeconfig}", f"--namespace={namespace}", *arguments],
             input=text,
             capture_output=True,
             text=True,

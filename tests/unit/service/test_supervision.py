@@ -18,6 +18,7 @@ from fedge_service import (
     find_services,
     load_plugins,
     supervise,
+    to_its_end,
 )
 
 
@@ -31,6 +32,40 @@ async def test_waits_double_with_jitter_up_to_the_most() -> None:
     assert waits[0] == 0
     limits = [1, 2, 4, 8, 8, 8]
     assert all(limit / 2 <= wait <= limit for limit, wait in zip(limits, waits[1:], strict=True))
+
+
+@pytest.mark.looptime
+async def test_work_that_loses_a_cancellation_is_cancelled_again_in_a_group_too() -> None:
+    lost = []
+
+    async def careless() -> None:
+        while True:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                if len(lost) == 2:
+                    raise
+                lost.append("once more")
+
+    async def grouped() -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(to_its_end(careless(), name="careless"))
+
+    running = asyncio.create_task(grouped())
+    await asyncio.sleep(1)
+    running.cancel()
+    async with asyncio.timeout(10):
+        await asyncio.wait({running})
+    assert running.cancelled()
+    assert len(lost) == 2
+
+
+async def test_what_work_raises_is_raised() -> None:
+    async def work() -> None:
+        raise LookupError("gone")
+
+    with pytest.raises(LookupError, match="gone"):
+        await to_its_end(work(), name="work")
 
 
 @pytest.mark.looptime

@@ -4,7 +4,7 @@ from fedge_service._discovery import UnknownServiceError, find_services, load_pl
 from fedge_service._plugin import Ready, ServicePlugin
 from fedge_service._running import run_services
 from fedge_service._settings import EdgeSettings, ServiceSettings, TraceSettings, describe
-from fedge_service._supervision import backoff, supervise
+from fedge_service._supervision import backoff, supervise, to_its_end
 
 __all__ = [
     "EdgeSettings",
@@ -19,4 +19,5 @@ __all__ = [
     "load_plugins",
     "run_services",
     "supervise",
+    "to_its_end",
 ]

@@ -1,14 +1,15 @@
-"""Tasks that are started again when they fail."""
+"""Tasks that are started again when they fail, and tasks that end when they are cancelled."""
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 
 import structlog
 
 log = structlog.stdlib.get_logger("fedge.supervision")
 
 _HEALTHY_AFTER_SECONDS = 60.0
+_CANCEL_AGAIN_SECONDS = 1.0
 
 
 async def backoff(
@@ -47,3 +48,21 @@ async def supervise(
                 return
             if loop.time() - started > _HEALTHY_AFTER_SECONDS:
                 break
+
+
+async def to_its_end(work: Coroutine[None, None, None], *, name: str) -> None:
+    """Run ``work`` in a task of its own; when cancelled, cancel that until it has ended.
+
+    Once is not enough for work that waits by a library's ``asyncio.wait_for``: up to Python 3.11
+    that drops a cancellation that comes in the same moment as the answer
+    (https://github.com/python/cpython/issues/86296), and a TaskGroup one that comes while a child's
+    failure is ending it. A TaskGroup cancels each of its children once only.
+    """
+    task = asyncio.create_task(work, name=name)
+    try:
+        await asyncio.wait({task})
+    finally:
+        while not task.done():
+            task.cancel()
+            await asyncio.wait({task}, timeout=_CANCEL_AGAIN_SECONDS)
+    task.result()

@@ -9,7 +9,7 @@ is away nothing is kept for devices; on return each gets the difference that it 
 import asyncio
 import time
 from collections import deque
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from typing import Final
 from urllib.parse import unquote, urlsplit
@@ -22,7 +22,7 @@ from paho.mqtt.properties import Properties
 
 from fedge_fabric import UnavailableError
 from fedge_objects import NodeName
-from fedge_service import backoff
+from fedge_service import backoff, to_its_end
 from fedge_tracing import Cause, SpanKind, Tracer, is_recorded, names, parse, traceparent
 from fedge_twin.payloads import Message
 from fedge_twin.quota import Admitted, Parked, Quota
@@ -45,7 +45,6 @@ PUBLISHED_AT_ONCE = 1024
 MAX_OUTGOING = 4096
 """Of as many messages to devices the next words wait for the broker to take them."""
 PUBLISH_SECONDS = 30.0
-CANCEL_AGAIN_SECONDS = 1.0
 _REFUSED: Final = 0x80
 
 
@@ -90,7 +89,7 @@ class MqttLink:
         while True:
             async for waited in backoff(first_seconds=0.2, most_seconds=10):
                 try:
-                    await _to_its_end(self._serve(twins))
+                    await to_its_end(self._serve(twins), name="mqtt-link")
                 except* aiomqtt.MqttError as group:
                     log.warning(
                         "mqtt_broker_away",
@@ -114,10 +113,14 @@ class MqttLink:
             for each in filters(self._node):
                 await _subscribe(client, each)
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._follow_names(client, twins), name="mqtt-names")
-                tasks.create_task(self._hear(client, twins), name="mqtt-hear")
-                tasks.create_task(self._hear_parked(client, twins), name="mqtt-parked")
-                tasks.create_task(self._speak(client), name="mqtt-speak")
+                # each for itself: a group cancels its tasks once, and the library may lose that
+                for name, work in (
+                    ("mqtt-names", self._follow_names(client, twins)),
+                    ("mqtt-hear", self._hear(client, twins)),
+                    ("mqtt-parked", self._hear_parked(client, twins)),
+                    ("mqtt-speak", self._speak(client)),
+                ):
+                    tasks.create_task(to_its_end(work, name=name), name=name)
                 self.connected.set()
                 log.info("mqtt_connected", broker=f"{self._host}:{self._port}")
                 twins.differences()
@@ -208,24 +211,6 @@ class MqttLink:
                 await client.unsubscribe(each)
             subscribed = wanted
             await twins.keys_changed.wait()
-
-
-async def _to_its_end(work: Coroutine[None, None, None]) -> None:
-    """Run ``work`` in a task of its own; when cancelled, cancel that until it has ended.
-
-    Once is not enough: up to Python 3.11 ``asyncio.wait_for``, which the library waits with, drops
-    a cancellation that comes in the same moment as the answer
-    (https://github.com/python/cpython/issues/86296), and a TaskGroup one that comes while a child's
-    failure is ending it.
-    """
-    task = asyncio.create_task(work, name="mqtt-link")
-    try:
-        await asyncio.wait({task})
-    finally:
-        while not task.done():
-            task.cancel()
-            await asyncio.wait({task}, timeout=CANCEL_AGAIN_SECONDS)
-    task.result()
 
 
 async def _publish(

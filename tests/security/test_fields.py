@@ -253,7 +253,8 @@ async def test_nobody_joins_as_a_path_or_a_command(system: System, trace: Path) 
 
 
 async def test_hub_answers_no_path_that_leads_elsewhere(system: System, trace: Path) -> None:
-    async with httpx.AsyncClient(trust_env=False) as client:
+    headers = {"Authorization": f"Bearer {system.state['password']}"}
+    async with httpx.AsyncClient(trust_env=False, headers=headers) as client:
         for hostile in (f"{UP}etc/passwd", "..", "..%2f..%2fetc%2fpasswd", *commands(trace)):
             text = quote(hostile, safe="")
             for path in (

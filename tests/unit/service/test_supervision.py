@@ -36,7 +36,7 @@ async def test_waits_double_with_jitter_up_to_the_most() -> None:
 
 @pytest.mark.looptime
 async def test_work_that_loses_a_cancellation_is_cancelled_again_in_a_group_too() -> None:
-    lost = []
+    lost: list[str] = []
 
     async def careless() -> None:
         while True:

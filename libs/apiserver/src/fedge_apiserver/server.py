@@ -85,6 +85,7 @@ async def running_server(settings: ApiServerSettings) -> AsyncIterator[Endpoint]
             registry,
             token=credentials.token,
             hub_url=settings.hub_url,
+            hub_token=settings.hub_token.get_secret_value(),
             token_key=TokenKey.load(settings.data_dir / "pki" / "tokens.key", url),
         )
         kubeconfig = settings.kubeconfig or settings.data_dir / "kubeconfig"

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
 from fedge_service import ServiceSettings
@@ -34,6 +34,10 @@ class ApiServerSettings(ServiceSettings):
     hub_url: str | None = None
     """Where the hub answers (``http://host:port``), for ``kubectl logs``, ``kubectl exec`` and
     ``fedge status``; None has none of them."""
+
+    hub_token: SecretStr = SecretStr("")
+    """What the hub wants to see of who reaches into nodes, its ``FEDGE_HUB_HTTP_TOKEN``. Empty: it
+    wants nothing, because both run on one machine."""
 
     scheduler: bool = True
     """Whether to give pods without a node to one. Off, when another scheduler does it."""

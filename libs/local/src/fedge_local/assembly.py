@@ -124,6 +124,7 @@ def assemble(folder: Path, state: StackState) -> Parts:
                 "FEDGE_APISERVER_PORT": str(state.ports["apiserver"]),
                 "FEDGE_APISERVER_KUBECONFIG": str(kubeconfig_of(folder)),
                 "FEDGE_APISERVER_HUB_URL": hub_url_of(state),
+                "FEDGE_APISERVER_HUB_TOKEN": state.password,
             },
         ),
         hub=program(
@@ -133,6 +134,7 @@ def assemble(folder: Path, state: StackState) -> Parts:
                 "FEDGE_HUB_REDIS_URL": f"redis://127.0.0.1:{state.ports['redis']}/0",
                 "FEDGE_HUB_HTTP_HOST": "127.0.0.1",
                 "FEDGE_HUB_HTTP_PORT": str(state.ports["hub"]),
+                "FEDGE_HUB_HTTP_TOKEN": state.password,
                 "FEDGE_HUB_ENROLMENT_RECORDS": "kubernetes",
                 "FEDGE_HUB_ENROLMENT_KUBECONFIG": str(kubeconfig_of(folder)),
                 "FEDGE_HUB_ENROLMENT_HOST": subnet.cloud_address,

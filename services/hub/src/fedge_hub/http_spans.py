@@ -5,18 +5,13 @@ https://opentelemetry.io/docs/specs/semconv/http/http-spans/
 They belong to the trace that the request comes with, or begin one.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any, Final
 
+from fedge_hub.guard import INTO_NODES, App, Receive, Scope, Send
 from fedge_tracing import SpanKind, Tracer, is_recorded, names, parse
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
-
 _tracer = Tracer("hub")
-_ASKED_OF_NODE: Final = frozenset({"containerLogs", "exec", "deviceHistory"})
 _ENROLMENT: Final = frozenset({"/v1/join", "/v1/renew"})
 _SERVER_ERROR = 500
 
@@ -70,7 +65,7 @@ class TracedHttp:
 def route_of_node(path: str) -> str:
     """Return the route of a question to a node: logs, a command, a device's history."""
     match path.strip("/").split("/"):
-        case ["nodes", _, what, *_] if what in _ASKED_OF_NODE:
+        case ["nodes", _, what, *_] if what in INTO_NODES:
             return f"/nodes/{{node}}/{what}"
         case _:
             return ""

@@ -14,6 +14,7 @@ from fedge_fabric.fabric import Fabric
 from fedge_hub.domain import Nodes
 from fedge_hub.enrolment import opened as enrolment_opened
 from fedge_hub.events import Events
+from fedge_hub.guard import Guard
 from fedge_hub.handlers import Handlers
 from fedge_hub.http import create_app
 from fedge_hub.http_spans import TracedHttp, route_of_node
@@ -77,16 +78,20 @@ async def run(settings: HubSettings, ready: Ready) -> None:
         spans.subscribe(fabric)
         server = uvicorn.Server(
             uvicorn.Config(
-                TracedHttp(
-                    create_app(
-                        requests=PresentNodes(requests, Presence(nodes, store, clock)),
-                        views=Views(nodes=nodes, store=store, down=down),
-                        is_ready=connected.is_set,
-                        statistics=fabric.statistics,
-                        spans=spans.statistics,
-                        more=trace_api.routes(),
+                Guard(
+                    TracedHttp(
+                        create_app(
+                            requests=PresentNodes(requests, Presence(nodes, store, clock)),
+                            views=Views(nodes=nodes, store=store, down=down),
+                            is_ready=connected.is_set,
+                            statistics=fabric.statistics,
+                            spans=spans.statistics,
+                            more=trace_api.routes(),
+                        ),
+                        route_of_node,
                     ),
-                    route_of_node,
+                    token=settings.http_token.get_secret_value(),
+                    host=settings.http_host,
                 ),
                 host=settings.http_host,
                 port=settings.http_port,

@@ -117,6 +117,11 @@ class HubSettings(ServiceSettings):
     http_port: int = Field(default=8480, ge=1, le=65535)
     """Port of the same."""
 
+    http_token: SecretStr = SecretStr("")
+    """What who reaches into nodes by that port has to show (logs, commands in containers, devices'
+    histories), as ``Authorization: Bearer``. Empty: only programs of hub's own machine may, and hub
+    has to listen on a loopback address for that."""
+
     absent_after_heartbeats: float = Field(default=3.0, ge=1.5)
     """How many heartbeats may be missing until a node counts as absent. An absent node is sent
     nothing, so that one newest version per object waits for it and no backlog; too low and a slow

@@ -57,6 +57,7 @@ class ApiApplication:
         *,
         token: str | None = None,
         hub_url: str | None = None,
+        hub_token: str = "",
         token_key: TokenKey | None = None,
     ) -> None:
         """Serve what ``registry`` holds.
@@ -65,6 +66,7 @@ class ApiApplication:
             registry: opened by the caller.
             token: the administrator's bearer token; None makes everybody the administrator.
             hub_url: the way to nodes: logs, commands, what is known of them; None has none of it.
+            hub_token: what the hub wants to see for that; empty: nothing.
             token_key: signs the tokens of service accounts; None: there are none.
         """
         self._registry = registry
@@ -75,7 +77,7 @@ class ApiApplication:
         self._reviews = Reviews(authorizer)
         self._discovery = Discovery(registry.catalog)
         self._openapi = OpenApi(registry.catalog)
-        self._hub = Hub(hub_url)
+        self._hub = Hub(hub_url, hub_token)
         self._logs = Logs(registry, self._hub)
         self._execs = Execs(registry, self._hub)
         self._proxy = NodeProxy(registry, self._hub)

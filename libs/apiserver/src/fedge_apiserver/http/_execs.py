@@ -55,7 +55,12 @@ class Execs:
         url = self._url(scope, namespace, name)
         try:
             async with connect(
-                url, max_size=None, max_queue=4, open_timeout=_OPEN_SECONDS, proxy=None
+                url,
+                additional_headers=self._hub.headers,
+                max_size=None,
+                max_queue=4,
+                open_timeout=_OPEN_SECONDS,
+                proxy=None,
             ) as hub:
                 await receive()  # the client's wish to connect
                 await send({"type": "websocket.accept", "subprotocol": protocol})

@@ -14,8 +14,15 @@ _CONNECT_SECONDS = 10.0
 class Hub:
     """The hub at a URL; None if there is no hub."""
 
-    def __init__(self, url: str | None) -> None:
+    def __init__(self, url: str | None, token: str = "") -> None:
+        """Prepare; nothing is connected yet.
+
+        Args:
+            url: ``http://host:port``; None: there is no hub.
+            token: what hub wants to see of who reaches into nodes; empty: nothing.
+        """
         self._url = url.rstrip("/") if url else None
+        self.headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._client: httpx.AsyncClient | None = None
 
     def url(self, *parts: str) -> str:
@@ -38,7 +45,7 @@ class Hub:
         if self._client is None:
             # A log that is followed may be silent for hours, but a connection must come at once.
             timeout = httpx.Timeout(_CONNECT_SECONDS, read=None)
-            self._client = httpx.AsyncClient(timeout=timeout, trust_env=False)
+            self._client = httpx.AsyncClient(timeout=timeout, trust_env=False, headers=self.headers)
         return self._client
 
     def unreachable(self, cause: Exception) -> ApiError:
@@ -70,5 +77,7 @@ def refusal(code: int, reason: str) -> ApiError:
             return ApiError(404, "NotFound", reason)
         case 503 | 504:
             return no_way(reason)
+        case 401 | 403:
+            return no_way(f"the hub refuses this API server: {reason}")
         case _:
             return ApiError(500, "InternalError", f"the hub answered {code}: {reason}")

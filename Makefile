@@ -8,7 +8,7 @@ BIN := .venv/bin
 SOURCES := $(wildcard libs/*/src services/*/src)
 PYTEST_ARGS ?=
 
-.PHONY: help install demo down test test-rabbitmq4 check format lock test-api test-security bench-api bench-fabric bench-joins bench-outage bench-pods bench-reconnect bench-tracing bench-twins chaos chaos-pods docs clean
+.PHONY: help install demo down test test-rabbitmq4 check format lock test-api test-kubectl test-security bench-api bench-fabric bench-joins bench-outage bench-pods bench-reconnect bench-tracing bench-twins chaos chaos-pods docs clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,10 @@ API_TESTS := $(addprefix tests/integration/apiserver/test_,conformance_access.py
 test-api: install ## Run what every Kubernetes API must do against KUBECONFIG=...; without, against our own
 	@FEDGE_TEST_KUBECONFIG=$(if $(KUBECONFIG),$(abspath $(KUBECONFIG))) \
 		$(BIN)/python -m pytest $(API_TESTS) $(PYTEST_ARGS)
+
+test-kubectl: install ## Run the tests that use kubectl with three recent releases of it
+	@kubectls=$$(scripts/kubectls); FEDGE_TEST_KUBECTLS=$$kubectls \
+		$(BIN)/python -m pytest tests/integration/apiserver/test_kubectl.py $(PYTEST_ARGS)
 
 RABBITMQ4_TESTS ?= $(addprefix tests/integration/,device fabric hub local meta twin) tests/e2e tests/security
 test-rabbitmq4: install ## Run the tests that use a RabbitMQ on version 4, from a folder of its own

@@ -1,7 +1,8 @@
 """The real kubectl against the server, in each version that is there.
 
-``FEDGE_TEST_KUBECTLS`` names them, separated by colons; without it, the newest three that lie
-beside the one on the path as ``kubectl.1.N``, or that one.
+``FEDGE_TEST_KUBECTLS`` names them, separated by colons; without it, those that
+``scripts/kubectls`` has fetched, else the newest three that lie beside the one on the path as
+``kubectl.1.N``, or that one.
 """
 
 import json
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 Kubectl = Callable[..., "subprocess.CompletedProcess[str]"]
+FETCHED = Path(__file__).parents[3] / ".cache/kubectls"
 
 MANIFEST = """
 apiVersion: v1
@@ -45,11 +47,11 @@ def kubectls() -> list[str]:
     if given := os.environ.get("FEDGE_TEST_KUBECTLS"):
         return given.split(":")
     found = shutil.which("kubectl")
-    if found is None:
-        return ["kubectl"]
-    beside = Path(found).resolve().parent.glob("kubectl.1.*")
-    newest = sorted(beside, key=lambda file: int(file.suffix[1:]), reverse=True)[:3]
-    return [str(file) for file in newest] or [found]
+    for folder in (FETCHED, *([Path(found).resolve().parent] if found else ())):
+        there = [file for file in folder.glob("kubectl.1.*") if file.suffix[1:].isdecimal()]
+        if newest := sorted(there, key=lambda file: int(file.suffix[1:]), reverse=True)[:3]:
+            return [str(file) for file in newest]
+    return [found or "kubectl"]
 
 
 @pytest.fixture(params=kubectls(), ids=lambda command: Path(command).name)

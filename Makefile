@@ -28,7 +28,8 @@ test: install check ## Check the code and run all tests
 test-security: install ## Attack a running system: every attack must be refused, and nothing else suffer
 	@$(BIN)/python -m pytest tests/security $(PYTEST_ARGS)
 
-API_TESTS := $(addprefix tests/integration/apiserver/test_,conformance_access.py conformance_custom.py conformance_objects.py kubectl.py python_client.py)
+API_TESTS := $(wildcard tests/integration/apiserver/test_conformance_*.py) \
+	$(addprefix tests/integration/apiserver/test_,kubectl.py python_client.py)
 test-api: install ## Run what every Kubernetes API must do against KUBECONFIG=...; without, against our own
 	@FEDGE_TEST_KUBECONFIG=$(if $(KUBECONFIG),$(abspath $(KUBECONFIG))) \
 		$(BIN)/python -m pytest $(API_TESTS) $(PYTEST_ARGS)

@@ -231,3 +231,104 @@ def test_kubectl_makes_roles_and_asks_what_it_may_do(kubectl: Kubectl, namespace
 def test_kubectl_makes_a_budget(kubectl: Kubectl) -> None:
     kubectl("create", "poddisruptionbudget", "b", "--selector=app=x", "--min-available=50%")
     assert "50%" in kubectl("get", "pdb").stdout
+
+
+CRON_JOB = """
+apiVersion: batch/v1
+kind: CronJob
+metadata: {name: nightly}
+spec:
+  schedule: "0 3 * * *"
+  timeZone: Europe/Berlin
+  suspend: true
+  jobTemplate:
+    metadata: {labels: {of: nightly}, annotations: {why: backup}}
+    spec:
+      completions: 3
+      parallelism: 2
+      completionMode: Indexed
+      ttlSecondsAfterFinished: 0
+      template:
+        metadata: {annotations: {a: b}}
+        spec:
+          restartPolicy: OnFailure
+          nodeSelector: {nowhere: "true"}
+          automountServiceAccountToken: false
+          terminationGracePeriodSeconds: 0
+          securityContext: {runAsUser: 0, fsGroup: 7, sysctls: [{name: a.b, value: "1"}]}
+          tolerations: [{key: k, operator: Exists, effect: NoExecute, tolerationSeconds: 0}]
+          affinity:
+            nodeAffinity:
+              requiredDuringSchedulingIgnoredDuringExecution:
+                nodeSelectorTerms:
+                - matchExpressions: [{key: zone, operator: In, values: [a, b]}]
+            podAntiAffinity:
+              preferredDuringSchedulingIgnoredDuringExecution:
+              - weight: 5
+                podAffinityTerm: {topologyKey: host, labelSelector: {}, namespaceSelector: {}}
+          hostAliases: [{ip: 10.0.0.1, hostnames: [x.y]}]
+          initContainers: [{name: first, image: "a:1", restartPolicy: Always}]
+          containers:
+          - name: main
+            image: "busybox:1.36"
+            command: [sh, -c]
+            args: ["true"]
+            ports: [{name: web, containerPort: 80, protocol: UDP}]
+            env:
+            - {name: PLAIN, value: x}
+            - {name: KEY, valueFrom: {secretKeyRef: {name: s, key: k, optional: false}}}
+            - {name: FIELD, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
+            - {name: LIMIT, valueFrom: {resourceFieldRef: {resource: limits.cpu, divisor: 1m}}}
+            envFrom: [{prefix: P_, configMapRef: {name: c}}]
+            resources: {requests: {cpu: 100m, memory: 1Mi}, limits: {cpu: "1"}}
+            livenessProbe: {httpGet: {path: /, port: web}, initialDelaySeconds: 3}
+            startupProbe: {exec: {command: ["true"]}, failureThreshold: 30}
+            lifecycle: {preStop: {sleep: {seconds: 2}}}
+            securityContext:
+              privileged: false
+              capabilities: {drop: [ALL]}
+              seccompProfile: {type: RuntimeDefault}
+            volumeMounts:
+            - {name: config, mountPath: /c, readOnly: true}
+            - {name: scratch, mountPath: /s, subPath: x}
+          volumes:
+          - {name: config, configMap: {name: c, items: [{key: k, path: p, mode: 256}]}}
+          - {name: scratch, emptyDir: {medium: Memory, sizeLimit: 1Mi}}
+          - {name: host, hostPath: {path: /var/log, type: Directory}}
+          - name: all
+            projected:
+              sources:
+              - serviceAccountToken: {path: token, expirationSeconds: 600, audience: me}
+              - downwardAPI: {items: [{path: l, fieldRef: {fieldPath: metadata.labels}}]}
+              - secret: {name: s}
+"""
+
+
+def test_kubectl_makes_jobs_and_cron_jobs(kubectl: Kubectl) -> None:
+    kubectl("create", "job", "once", "--image=busybox:1.36", "--", "true")
+    kubectl("create", "cronjob", "often", "--image=busybox:1.36", "--schedule=*/5 * * * *")
+    header, row = kubectl("get", "jobs").stdout.splitlines()
+    assert header.split() == ["NAME", "STATUS", "COMPLETIONS", "DURATION", "AGE"]
+    assert row.split()[:3] == ["once", "Running", "0/1"]
+    header, row = kubectl("get", "cronjobs").stdout.splitlines()
+    assert header.split()[:5] == ["NAME", "SCHEDULE", "TIMEZONE", "SUSPEND", "ACTIVE"]
+    assert row.startswith("often   */5 * * * *   <none>     False     0")
+    assert "Pods Statuses:" in kubectl("describe", "job", "once").stdout
+    kubectl("delete", "job", "once")
+    kubectl("delete", "cronjob", "often")
+    assert "No resources found" in kubectl("get", "jobs,cronjobs").stderr
+
+
+def test_job_from_a_cron_job_is_what_the_template_says(kubectl: Kubectl) -> None:
+    """kubectl sends it in protobuf, so this compares protobuf with JSON, field by field."""
+    kubectl("apply", "--filename=-", text=CRON_JOB)
+    kubectl("create", "job", "now", "--from=cronjob/nightly")
+    cron = json.loads(kubectl("get", "cronjob", "nightly", "--output=json").stdout)
+    job = json.loads(kubectl("get", "job", "now", "--output=json").stdout)
+    wanted, made = cron["spec"]["jobTemplate"]["spec"], job["spec"]
+    assert made["template"]["metadata"].pop("labels")["batch.kubernetes.io/job-name"] == "now"
+    assert made.pop("selector")
+    assert made.pop("manualSelector", False) is False
+    assert made == wanted
+    assert job["metadata"]["labels"] == {"of": "nightly"}
+    assert job["metadata"]["annotations"]["why"] == "backup"

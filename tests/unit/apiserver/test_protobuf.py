@@ -35,7 +35,7 @@ def test_secret_values_become_base64() -> None:
 
 def test_kind_that_is_not_read_so_is_told() -> None:
     with pytest.raises(UnknownTypeError):
-        decode_protobuf(enveloped(b"v1", b"Pod", b""), "Pod")
+        decode_protobuf(enveloped(b"v1", b"X", b""), "CustomResourceDefinition")
     with pytest.raises(UnknownTypeError):
         decode_protobuf(enveloped(b"v1", b"ConfigMap", field(15, b"x")), "ConfigMap")
 

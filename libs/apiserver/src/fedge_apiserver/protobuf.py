@@ -1,15 +1,18 @@
 """Kubernetes' protobuf bodies, as far as ``kubectl`` sends them.
 
 ``kubectl create configmap`` and its like, ``kubectl auth can-i`` and typed Go clients write
-protobuf; answers they take as JSON. Types come from the table of the built-in kinds; here are only
-the field numbers, of the few kinds that are sent so.
+protobuf; answers they take as JSON. Types come from the table of the built-in kinds; the numbers of
+their fields are in ``schema/protobuf.json``, made by ``scripts/generate_protobuf.py``.
 
 https://kubernetes.io/docs/reference/using-api/api-concepts/#protobuf-encoding
 """
 
 import base64
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import cache
+from importlib import resources
 from typing import Any, Final
 
 from fedge_apiserver.schema import fields_of
@@ -17,188 +20,52 @@ from fedge_apiserver.schema import fields_of
 MEDIA_TYPE: Final = "application/vnd.kubernetes.protobuf"
 _MAGIC: Final = b"k8s\0"
 
-_NUMBERS: Final[dict[str, dict[int, str]]] = {
-    "ObjectMeta": {
-        1: "name",
-        2: "generateName",
-        3: "namespace",
-        4: "selfLink",
-        5: "uid",
-        6: "resourceVersion",
-        7: "generation",
-        8: "creationTimestamp",
-        9: "deletionTimestamp",
-        10: "deletionGracePeriodSeconds",
-        11: "labels",
-        12: "annotations",
-        13: "ownerReferences",
-        14: "finalizers",
-    },
-    "OwnerReference": {
-        1: "kind",
-        3: "name",
-        4: "uid",
-        5: "apiVersion",
-        6: "controller",
-        7: "blockOwnerDeletion",
-    },
-    "Namespace": {1: "metadata", 2: "spec", 3: "status"},
-    "NamespaceSpec": {1: "finalizers"},
-    "NamespaceStatus": {1: "phase"},
-    "ConfigMap": {1: "metadata", 2: "data", 3: "binaryData", 4: "immutable"},
-    "Secret": {1: "metadata", 2: "data", 3: "type", 4: "stringData", 5: "immutable"},
-    "ServiceAccount": {
-        1: "metadata",
-        2: "secrets",
-        3: "imagePullSecrets",
-        4: "automountServiceAccountToken",
-    },
-    "ObjectReference": {
-        1: "kind",
-        2: "namespace",
-        3: "name",
-        4: "uid",
-        5: "apiVersion",
-        6: "resourceVersion",
-        7: "fieldPath",
-    },
-    "LocalObjectReference": {1: "name"},
-    "Lease": {1: "metadata", 2: "spec"},
-    "LeaseSpec": {
-        1: "holderIdentity",
-        2: "leaseDurationSeconds",
-        3: "acquireTime",
-        4: "renewTime",
-        5: "leaseTransitions",
-        6: "strategy",
-        7: "preferredHolder",
-    },
-    "AuthenticationV1TokenRequest": {1: "metadata", 2: "spec"},
-    "TokenRequestSpec": {1: "audiences", 3: "boundObjectRef", 4: "expirationSeconds"},
-    "BoundObjectReference": {1: "kind", 2: "apiVersion", 3: "name", 4: "uid"},
-    "SelfSubjectAccessReview": {1: "metadata", 2: "spec"},
-    "SelfSubjectAccessReviewSpec": {1: "resourceAttributes", 2: "nonResourceAttributes"},
-    "SubjectAccessReview": {1: "metadata", 2: "spec"},
-    "SubjectAccessReviewSpec": {
-        1: "resourceAttributes",
-        2: "nonResourceAttributes",
-        3: "user",
-        4: "groups",
-        6: "uid",
-    },
-    "ResourceAttributes": {
-        1: "namespace",
-        2: "verb",
-        3: "group",
-        4: "version",
-        5: "resource",
-        6: "subresource",
-        7: "name",
-    },
-    "NonResourceAttributes": {1: "path", 2: "verb"},
-    "DeleteOptions": {
-        1: "gracePeriodSeconds",
-        2: "preconditions",
-        3: "orphanDependents",
-        4: "propagationPolicy",
-        5: "dryRun",
-    },
-    "Preconditions": {1: "uid", 2: "resourceVersion"},
-    "SelfSubjectReview": {1: "metadata"},
-    "SelfSubjectRulesReview": {1: "metadata", 2: "spec"},
-    "SelfSubjectRulesReviewSpec": {1: "namespace"},
-    "Role": {1: "metadata", 2: "rules"},
-    "ClusterRole": {1: "metadata", 2: "rules", 3: "aggregationRule"},
-    "RoleBinding": {1: "metadata", 2: "subjects", 3: "roleRef"},
-    "ClusterRoleBinding": {1: "metadata", 2: "subjects", 3: "roleRef"},
-    "PolicyRule": {
-        1: "verbs",
-        2: "apiGroups",
-        3: "resources",
-        4: "resourceNames",
-        5: "nonResourceURLs",
-    },
-    "AggregationRule": {1: "clusterRoleSelectors"},
-    "RbacV1Subject": {1: "kind", 2: "apiGroup", 3: "name", 4: "namespace"},
-    "RoleRef": {1: "apiGroup", 2: "kind", 3: "name"},
-    "LabelSelector": {1: "matchLabels", 2: "matchExpressions"},
-    "LabelSelectorRequirement": {1: "key", 2: "operator", 3: "values"},
-    "Eviction": {1: "metadata", 2: "deleteOptions"},
-    "PodDisruptionBudget": {1: "metadata", 2: "spec"},
-    "PodDisruptionBudgetSpec": {
-        1: "minAvailable",
-        2: "selector",
-        3: "maxUnavailable",
-        4: "unhealthyPodEvictionPolicy",
-    },
-    "Deployment": {1: "metadata", 2: "spec"},
-    "DeploymentSpec": {
-        1: "replicas",
-        2: "selector",
-        3: "template",
-        4: "strategy",
-        5: "minReadySeconds",
-        6: "revisionHistoryLimit",
-        7: "paused",
-        9: "progressDeadlineSeconds",
-    },
-    "DeploymentStrategy": {1: "type", 2: "rollingUpdate"},
-    "RollingUpdateDeployment": {1: "maxUnavailable", 2: "maxSurge"},
-    "PodTemplateSpec": {1: "metadata", 2: "spec"},
-    "PodSpec": {
-        2: "containers",
-        3: "restartPolicy",
-        4: "terminationGracePeriodSeconds",
-        5: "activeDeadlineSeconds",
-        6: "dnsPolicy",
-        7: "nodeSelector",
-        8: "serviceAccountName",
-        9: "serviceAccount",
-        10: "nodeName",
-        11: "hostNetwork",
-        12: "hostPID",
-        13: "hostIPC",
-        16: "hostname",
-        17: "subdomain",
-        19: "schedulerName",
-        20: "initContainers",
-        21: "automountServiceAccountToken",
-        24: "priorityClassName",
-        25: "priority",
-    },
-    "Container": {
-        1: "name",
-        2: "image",
-        3: "command",
-        4: "args",
-        5: "workingDir",
-        6: "ports",
-        7: "env",
-        8: "resources",
-        9: "volumeMounts",
-        13: "terminationMessagePath",
-        14: "imagePullPolicy",
-        16: "stdin",
-        17: "stdinOnce",
-        18: "tty",
-        20: "terminationMessagePolicy",
-    },
-    "ContainerPort": {1: "name", 2: "hostPort", 3: "containerPort", 4: "protocol", 5: "hostIP"},
-    "EnvVar": {1: "name", 2: "value"},
-    "VolumeMount": {1: "name", 2: "readOnly", 3: "mountPath", 4: "subPath"},
-    "ResourceRequirements": {},
-}
-_IGNORED: Final = {
-    "Deployment": {3},
-    "PodDisruptionBudget": {3},
-    "SelfSubjectReview": {2},
-    "SelfSubjectRulesReview": {3},
-    "ObjectMeta": {17},
-    "NamespaceStatus": {2},
-    "SelfSubjectAccessReview": {3},
-    "AuthenticationV1TokenRequest": {3},
-}
-"""Fields that the server owns anyway."""
+_ZERO_IS_ABSENT: Final = frozenset(
+    {
+        "containerPort",
+        "failureThreshold",
+        "generation",
+        "hostIPC",
+        "hostNetwork",
+        "hostPID",
+        "hostPort",
+        "initialDelaySeconds",
+        "jobTemplate",
+        "lastState",
+        "metadata",
+        "minReadySeconds",
+        "partition",
+        "paused",
+        "periodSeconds",
+        "readOnly",
+        "resources",
+        "restartCount",
+        "source",
+        "spec",
+        "state",
+        "status",
+        "stdin",
+        "stdinOnce",
+        "strategy",
+        "successThreshold",
+        "template",
+        "timeoutSeconds",
+        "tty",
+        "unschedulable",
+        "updateStrategy",
+    }
+)
+"""Fields that Go keeps by value and so writes always; zero or empty, JSON leaves them out."""
+
+
+@cache
+def _numbers() -> dict[str, dict[int, str]]:
+    """Return the fields of each message by number; ``*Message`` is one that JSON spreads out."""
+    text = resources.files("fedge_apiserver.schema").joinpath("protobuf.json").read_bytes()
+    return {
+        message: {int(number): name for number, name in fields.items()}
+        for message, fields in json.loads(text).items()
+    }
 
 
 class UnknownTypeError(ValueError):
@@ -216,7 +83,7 @@ def decode_protobuf(body: bytes, type_name: str) -> dict[str, Any]:
         UnknownTypeError: the type, or a field in it, is not known here: send JSON.
         ValueError: the body is no such message.
     """
-    if type_name not in _NUMBERS:
+    if type_name not in _numbers():
         raise UnknownTypeError(f"{type_name} is not read from protobuf")
     if not body.startswith(_MAGIC):
         raise ValueError("provided data does not appear to be a protobuf message, expected prefix")
@@ -269,18 +136,26 @@ def _bytes(value: int | bytes) -> bytes:
     return value
 
 
-def _message(data: bytes, type_name: str) -> dict[str, Any]:
-    numbers = _NUMBERS.get(type_name)
+def _message(data: bytes, type_name: str, fields_as: str = "") -> dict[str, Any]:
+    """Return a message's fields.
+
+    Args:
+        data: the message.
+        type_name: what numbers its fields have.
+        fields_as: the type that its fields belong to in JSON; empty, its own.
+    """
+    numbers = _numbers().get(type_name)
     if numbers is None:
         raise UnknownTypeError(f"{type_name} is not read from protobuf")
-    codes = fields_of(type_name)
+    codes = fields_of(fields_as or type_name)
     value: dict[str, Any] = {}
     for number, item in _fields(data):
         name = numbers.get(number)
         if name is None:
-            if number in _IGNORED.get(type_name, ()):
-                continue
             raise UnknownTypeError(f"field {number} of {type_name} is not read from protobuf")
+        if name.startswith("*"):
+            value.update(_message(_bytes(item), name[1:], fields_as or type_name))
+            continue
         code = codes[name]
         match code[0]:
             case "[":
@@ -291,18 +166,20 @@ def _message(data: bytes, type_name: str) -> dict[str, Any]:
                 value.setdefault(name, {})[key] = _value(pair.get(2, b""), code[1:])
             case _:
                 decoded = _value(item, code)
-                # Go writes the zero value of every field that is no pointer.
-                if decoded not in ("", None) and decoded != {}:
+                is_zero = not decoded and name in _ZERO_IS_ABSENT
+                if decoded not in ("", None) and not is_zero:
                     value[name] = decoded
     return value
 
 
-def _value(item: int | bytes, code: str) -> Any:
+def _value(item: int | bytes, code: str) -> Any:  # noqa: PLR0911 - one per code
     match code[0]:
         case "#":
             return _message(_bytes(item), code[1:])
         case "s":
             return _bytes(item).decode()
+        case "q":
+            return _bytes(dict(_fields(_bytes(item))).get(1, b"")).decode()
         case "y":
             return base64.b64encode(_bytes(item)).decode()
         case "b":
@@ -315,6 +192,12 @@ def _value(item: int | bytes, code: str) -> Any:
             return _int_or_string(_bytes(item))
         case "t":
             return _time(_bytes(item))
+        case "o":
+            # Anything, as JSON in a message of its own: what server-side apply knows of fields.
+            raw = _bytes(dict(_fields(_bytes(item))).get(1, b""))
+            return json.loads(raw) if raw else None
+        case "[":
+            return [_value(each, code[1:]) for _, each in _fields(_bytes(item))]
         case _:
             raise UnknownTypeError(f"a field of type {code!r} is not read from protobuf")
 

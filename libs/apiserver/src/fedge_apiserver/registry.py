@@ -12,9 +12,11 @@ from typing import Any
 
 from fedge_apiserver.errors import (
     ApiError,
+    Causes,
     already_exists,
     conflict,
     forbidden,
+    invalid,
     method_not_allowed,
     not_found,
     unavailable,
@@ -33,6 +35,8 @@ from fedge_apiserver.store import Store, decode
 from fedge_objects import JsonObject
 
 SYSTEM_NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
+
+_PROPAGATIONS = ("Foreground", "Background", "Orphan")
 
 Change = Callable[[JsonObject], JsonObject]
 """From an object's state to the state that is wanted; must not await, nor change its argument."""
@@ -398,11 +402,20 @@ def _keeps_namespace(resource: Resource, value: JsonObject) -> bool:
     return resource is NAMESPACES and bool((value.get("spec") or {}).get("finalizers"))
 
 
+class _DeletionName:
+    """Names a deletion's options in messages."""
+
+    group = "meta.k8s.io"
+    plural = ""
+    kind = "DeleteOptions"
+
+
 def parse_delete_options(given: JsonObject, query: dict[str, str]) -> tuple[DeleteOptions, bool]:
     """Return a deletion's options from its body and query, and whether it is a trial.
 
     Raises:
         ValueError: they do not parse.
+        ApiError: 422, they contradict themselves.
     """
     grace = given.get("gracePeriodSeconds")
     if grace is None and "gracePeriodSeconds" in query:
@@ -411,10 +424,22 @@ def parse_delete_options(given: JsonObject, query: dict[str, str]) -> tuple[Dele
         raise ValueError("gracePeriodSeconds must be a whole number from 0 on")
     preconditions = given.get("preconditions") or {}
     propagation = given.get("propagationPolicy") or query.get("propagationPolicy")
-    if propagation not in (None, "Background", "Foreground", "Orphan"):
-        raise ValueError(f"propagationPolicy {propagation!r} is not known")
-    if given.get("orphanDependents"):
-        propagation = "Orphan"
+    causes = Causes()
+    if propagation not in (None, *_PROPAGATIONS):
+        causes.not_supported("propagationPolicy", propagation, (*_PROPAGATIONS, "nil"))
+    orphans = given.get("orphanDependents")
+    if orphans is None:
+        orphans = {"true": True, "false": False}.get(query.get("orphanDependents", ""))
+    if orphans is not None:
+        if propagation is not None:
+            causes.invalid(
+                "propagationPolicy",
+                propagation,
+                "orphanDependents and deletionPropagation cannot be both set",
+            )
+        propagation = "Orphan" if orphans else "Background"
+    if causes.found:
+        raise invalid(_DeletionName, "", causes)
     options = DeleteOptions(
         grace_seconds=grace,
         uid=preconditions.get("uid"),

@@ -328,6 +328,27 @@ DAEMON_SETS: Final = Resource(
     categories=("all",),
     subresources=("status",),
 )
+JOBS: Final = Resource(
+    group="batch",
+    plural="jobs",
+    kind="Job",
+    storage="jobs.batch",
+    schema="Job",
+    singular="job",
+    categories=("all",),
+    subresources=("status",),
+)
+CRON_JOBS: Final = Resource(
+    group="batch",
+    plural="cronjobs",
+    kind="CronJob",
+    storage="cronjobs.batch",
+    schema="CronJob",
+    singular="cronjob",
+    short_names=("cj",),
+    categories=("all",),
+    subresources=("status",),
+)
 DISRUPTION_BUDGETS: Final = Resource(
     group="policy",
     plural="poddisruptionbudgets",
@@ -351,6 +372,8 @@ BUILTIN: Final = (
     DAEMON_SETS,
     DEPLOYMENTS,
     REPLICA_SETS,
+    CRON_JOBS,
+    JOBS,
     TOKEN_REVIEWS,
     SELF_REVIEWS,
     ACCESS_REVIEWS,

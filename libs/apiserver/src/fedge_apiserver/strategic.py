@@ -40,6 +40,7 @@ MERGE_KEYS: Final[dict[str, dict[str, str]]] = {
     "DeploymentStatus": {"conditions": "type"},
     "ReplicaSetStatus": {"conditions": "type"},
     "DaemonSetStatus": {"conditions": "type"},
+    "JobStatus": {"conditions": "type"},
     "NodeSpec": {"podCIDRs": ""},
     "NodeStatus": {"addresses": "type", "conditions": "type"},
     "NamespaceStatus": {"conditions": "type"},

@@ -22,6 +22,7 @@ _WORKLOADS: Final = (
     "replicasets",
     "replicasets/scale",
 )
+_BATCH: Final = ("cronjobs", "cronjobs/status", "jobs", "jobs/status")
 _DEVICES: Final = "devices.kubeedge.io"
 
 
@@ -43,6 +44,7 @@ _SHOWN: Final = (
     _rule(_READ, "events", group="events.k8s.io"),
     _rule(_READ, "poddisruptionbudgets", "poddisruptionbudgets/status", group="policy"),
     _rule(_READ, *_WORKLOADS, group="apps"),
+    _rule(_READ, *_BATCH, group="batch"),
     _rule(_READ, "*", group=_DEVICES),
 )
 _EDITED: Final = (
@@ -54,6 +56,7 @@ _EDITED: Final = (
     _rule([*_READ, *_WRITE], "leases", group="coordination.k8s.io"),
     _rule(_WRITE, "poddisruptionbudgets", group="policy"),
     _rule(_WRITE, *_WORKLOADS, group="apps"),
+    _rule(_WRITE, "cronjobs", "jobs", group="batch"),
     _rule(_WRITE, "*", group=_DEVICES),
 )
 _ADMINISTERED: Final = (

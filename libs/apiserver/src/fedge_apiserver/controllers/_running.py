@@ -10,7 +10,13 @@ from fedge_apiserver.controllers.namespaces import Namespaces
 from fedge_apiserver.controllers.node_lifecycle import NodeLifecycle
 from fedge_apiserver.controllers.role_aggregation import RoleAggregation
 from fedge_apiserver.controllers.scheduling import Scheduler
-from fedge_apiserver.controllers.workloads import DaemonSets, Deployments, ReplicaSets
+from fedge_apiserver.controllers.workloads import (
+    CronJobs,
+    DaemonSets,
+    Deployments,
+    Jobs,
+    ReplicaSets,
+)
 from fedge_apiserver.registry import Registry
 from fedge_apiserver.settings import ApiServerSettings
 from fedge_service import supervise
@@ -25,6 +31,8 @@ async def run_controllers(registry: Registry, settings: ApiServerSettings) -> No
         "deployments": lambda: Deployments(registry).run(),
         "replica-sets": lambda: ReplicaSets(registry).run(),
         "daemon-sets": lambda: DaemonSets(registry).run(),
+        "jobs": lambda: Jobs(registry).run(),
+        "cron-jobs": lambda: CronJobs(registry).run(),
         "role-aggregation": lambda: RoleAggregation(registry).run(),
         "node-lifecycle": lambda: NodeLifecycle(registry, settings.node_grace_seconds).run(),
         "event-expiry": lambda: EventExpiry(registry, settings.event_ttl_seconds).run(),

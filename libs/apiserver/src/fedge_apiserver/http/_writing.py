@@ -4,6 +4,7 @@ https://kubernetes.io/docs/reference/using-api/api-concepts/
 """
 
 import asyncio
+from dataclasses import replace
 from typing import Any, Final
 
 from fedge_apiserver.access import MASTERS, Authorizer, check_escalation
@@ -34,6 +35,7 @@ from fedge_apiserver.registry import (
 )
 from fedge_apiserver.resources import (
     DISRUPTION_BUDGETS,
+    JOBS,
     NAMESPACES,
     PODS,
     RBAC_GROUP,
@@ -229,6 +231,7 @@ class Writing:
     async def delete(self, request: Request, resource: Resource, namespace: str, name: str) -> None:
         """Delete an object."""
         options, is_trial = await self._delete_options(request)
+        options = _about_dependents(request, resource, options)
         outcome = await self._registry.delete(resource, namespace, name, options, dry_run=is_trial)
         if not outcome.is_gone or resource.storage in _RETURNS_DELETED:
             await self._answer(request, resource, outcome)
@@ -249,6 +252,7 @@ class Writing:
     async def delete_all(self, request: Request, resource: Resource, namespace: str) -> None:
         """Delete all objects of a resource that the selectors match."""
         options, is_trial = await self._delete_options(request)
+        options = _about_dependents(request, resource, options)
         query = request.query
         selector = parse_selector(
             query.get("labelSelector", ""), query.get("fieldSelector", ""), resource
@@ -453,6 +457,23 @@ class _Binding:
     group = ""
     plural = "bindings"
     kind = "Binding"
+
+
+def _about_dependents(
+    request: Request, resource: Resource, options: DeleteOptions
+) -> DeleteOptions:
+    """Return a deletion's options as they are meant: a Job leaves its pods unless told otherwise.
+
+    https://kubernetes.io/docs/concepts/workloads/controllers/job/
+    """
+    if resource is not JOBS or options.propagation is not None:
+        return options
+    request.warnings.append(
+        "child pods are preserved by default when jobs are deleted; set "
+        "propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress "
+        "this warning"
+    )
+    return replace(options, propagation="Orphan")
 
 
 def _is_trial(request: Request) -> bool:

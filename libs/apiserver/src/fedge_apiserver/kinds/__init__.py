@@ -9,6 +9,7 @@ from fedge_apiserver.kinds._configuration import (
     fold_plain_texts,
 )
 from fedge_apiserver.kinds._definitions import DEFINITION_RULES, resources_of
+from fedge_apiserver.kinds._jobs import CRON_JOB_RULES, JOB_RULES
 from fedge_apiserver.kinds._metadata import check_metadata, check_metadata_update
 from fedge_apiserver.kinds._pods import POD_RULES
 from fedge_apiserver.kinds._policy import DISRUPTION_BUDGET_RULES
@@ -32,10 +33,12 @@ RULES: Final[Mapping[str, Rules]] = {
     "clusterrolebindings.rbac.authorization.k8s.io": BINDING_RULES,
     "clusterroles.rbac.authorization.k8s.io": CLUSTER_ROLE_RULES,
     "configmaps": CONFIG_MAP_RULES,
+    "cronjobs.batch": CRON_JOB_RULES,
     "customresourcedefinitions.apiextensions.k8s.io": DEFINITION_RULES,
     "daemonsets.apps": DAEMON_SET_RULES,
     "deployments.apps": DEPLOYMENT_RULES,
     "events": EVENT_RULES,
+    "jobs.batch": JOB_RULES,
     "leases.coordination.k8s.io": LEASE_RULES,
     "namespaces": NAMESPACE_RULES,
     "nodes": NODE_RULES,

@@ -165,6 +165,56 @@ def _daemon_set(value: JsonObject, now: datetime) -> list[Any]:
     return [_name(value), *amounts, shown, _age(value, now), *_template(value)]
 
 
+def _job(value: JsonObject, now: datetime) -> list[Any]:
+    spec, status = value["spec"], value.get("status") or {}
+    succeeded, completions, parallelism = (
+        int(status.get("succeeded") or 0),
+        spec.get("completions"),
+        spec.get("parallelism", 1),
+    )
+    if completions is not None:
+        shown = f"{succeeded}/{completions}"
+    else:
+        shown = f"{succeeded}/1 of {parallelism}" if parallelism > 1 else f"{succeeded}/1"
+    duration = ""
+    if started := status.get("startTime"):
+        duration = human_age(started, _moment(status.get("completionTime")) or now)
+    return [_name(value), _job_state(value), shown, duration, _age(value, now), *_template(value)]
+
+
+def _job_state(value: JsonObject) -> str:
+    status = value.get("status") or {}
+    true = {c["type"] for c in status.get("conditions") or () if c.get("status") == "True"}
+    if value["metadata"].get("deletionTimestamp") and not true & {"Complete", "Failed"}:
+        return "Terminating"
+    for kind in ("Complete", "Failed", "Suspended", "FailureTarget", "SuccessCriteriaMet"):
+        if kind in true:
+            return kind
+    return "Running"
+
+
+def _cron_job(value: JsonObject, now: datetime) -> list[Any]:
+    spec, status = value["spec"], value.get("status") or {}
+    last = status.get("lastScheduleTime")
+    containers = spec["jobTemplate"]["spec"]["template"]["spec"].get("containers") or ()
+    return [
+        _name(value),
+        spec.get("schedule", ""),
+        spec.get("timeZone") or "<none>",
+        str(bool(spec.get("suspend"))),
+        len(status.get("active") or ()),
+        human_age(last, now) if last else "<none>",
+        _age(value, now),
+        ",".join(container.get("name", "") for container in containers),
+        ",".join(container.get("image", "") for container in containers),
+        "<none>",
+    ]
+
+
+def _moment(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
+
+
 def _disruption_budget(value: JsonObject, now: datetime) -> list[Any]:
     spec = value.get("spec") or {}
     (allowed,) = _amounts(value, "disruptionsAllowed")
@@ -238,6 +288,17 @@ BUILTIN_COLUMNS: Final = {
         "Name", "Role", "Age", wide=_BINDING_WIDE, cells=_binding
     ),
     "clusterroles.rbac.authorization.k8s.io": _columns("Name", "Created At", cells=_role),
+    "cronjobs.batch": _columns(
+        "Name",
+        "Schedule",
+        "Timezone",
+        "Suspend",
+        "Active",
+        "Last Schedule",
+        "Age",
+        wide=_TEMPLATE_WIDE,
+        cells=_cron_job,
+    ),
     "daemonsets.apps": _columns(
         "Name",
         "Desired",
@@ -258,6 +319,15 @@ BUILTIN_COLUMNS: Final = {
         "Age",
         wide=_TEMPLATE_WIDE,
         cells=_deployment,
+    ),
+    "jobs.batch": _columns(
+        "Name",
+        "Status",
+        "Completions",
+        "Duration",
+        "Age",
+        wide=_TEMPLATE_WIDE,
+        cells=_job,
     ),
     "poddisruptionbudgets.policy": _columns(
         "Name",

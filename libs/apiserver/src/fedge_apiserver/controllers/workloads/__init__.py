@@ -1,10 +1,12 @@
-"""Control loops that keep pods of a template: ReplicaSets, Deployments, DaemonSets.
+"""Control loops that keep pods of a template: ReplicaSets, Deployments, DaemonSets, Jobs, CronJobs.
 
 https://kubernetes.io/docs/concepts/workloads/controllers/
 """
 
+from fedge_apiserver.controllers.workloads._cron_jobs import CronJobs
 from fedge_apiserver.controllers.workloads._daemon_sets import DaemonSets
 from fedge_apiserver.controllers.workloads._deployments import Deployments
+from fedge_apiserver.controllers.workloads._jobs import Jobs
 from fedge_apiserver.controllers.workloads._replica_sets import ReplicaSets
 
-__all__ = ["DaemonSets", "Deployments", "ReplicaSets"]
+__all__ = ["CronJobs", "DaemonSets", "Deployments", "Jobs", "ReplicaSets"]

@@ -143,6 +143,11 @@ class Loop(ABC):
             after how many seconds to look again, whatever happens; None for never.
         """
 
+    async def let_go(  # noqa: B027 - most loops have nothing to do then
+        self, key: Key, value: JsonObject | None
+    ) -> None:
+        """Do what is left to do for an object that is gone, or going; nothing, by default."""
+
     def due(self, key: Key) -> None:
         """Have an object looked at."""
         self._due[key] = None
@@ -191,10 +196,12 @@ class Loop(ABC):
 
     async def _look_at(self, key: Key) -> None:
         value = self.registry.read(self.resource, *key)
-        if value is None or value["metadata"].get("deletionTimestamp"):
-            return
         try:
-            again = await self.settle(value)
+            if value is None or value["metadata"].get("deletionTimestamp"):
+                again = None
+                await self.let_go(key, value)
+            else:
+                again = await self.settle(value)
         except ApiError as exc:
             # Something changed meanwhile, or a namespace goes: that, or a moment, brings it here.
             log.info("workload_waits", kind=self.resource.kind, object="/".join(key), why=str(exc))

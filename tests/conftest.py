@@ -1,6 +1,7 @@
 """What holds for every test."""
 
 import asyncio
+import signal
 
 import pytest
 
@@ -18,6 +19,8 @@ def pytest_configure() -> None:
     global _loop  # noqa: PLW0603 - pytest's hooks have no other place in common
     _loop = asyncio.new_event_loop()
     asyncio.set_event_loop(_loop)
+    # a shell that puts tests into the background has them ignore Ctrl-C, and all that they start
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

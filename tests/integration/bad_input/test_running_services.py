@@ -195,12 +195,8 @@ async def alien(url: str) -> AsyncIterator[Alien]:
 
 
 def sample_of(queue: Queue) -> Sample:
-    _, samples = SAMPLES[name_of(queue)]
+    _, samples = SAMPLES[queue.pattern]
     return samples[0]
-
-
-def name_of(queue: Queue) -> str:
-    return queue.name.rsplit(".", 1)[0] if queue.exclusive else queue.name
 
 
 async def test_bad_messages_are_put_aside_and_everything_goes_on(
@@ -214,7 +210,7 @@ async def test_bad_messages_are_put_aside_and_everything_goes_on(
         alien(shared_broker.url) as other,
     ):
         await running.check()
-        queues = {name_of(each): each for each in running.queues.values()}
+        queues = {each.pattern: each for each in running.queues.values()}
         assert set(queues) == set(SAMPLES)
         # hub hands events of any kind on; a replica passes over wishes that it does not know
         passing = {"hub.up.event", "controller.control", "device.control"}

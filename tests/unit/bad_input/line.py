@@ -7,7 +7,7 @@ from typing import cast
 import aio_pika
 
 from fedge_fabric import Envelope
-from fedge_fabric.fabric import Depth, Fabric, Handler
+from fedge_fabric.fabric import Delivery, Depth, Fabric, Handler
 from fedge_fabric.topology import Queue
 
 DEADLINE_SECONDS = 20.0
@@ -42,6 +42,9 @@ class Line:
         assert message.properties.marshal()
         self.sent.append((f"{exchange} {routing_key}", envelope))
         self._news.set()
+
+    async def hand_on(self, delivery: Delivery, queue: Queue) -> None:
+        await self.publish(delivery.envelope, exchange="", routing_key=queue.name)
 
     async def depths(self, queues: Iterable[str]) -> Mapping[str, Depth]:
         return dict.fromkeys(queues, Depth(messages=0, consumers=1))

@@ -82,10 +82,7 @@ class Subject(Protocol):
 
 def queues_of(subject: Subject) -> dict[str, tuple[Queue, Handler]]:
     """Return the queues and their handlers by name, without a replica's."""
-    return {
-        queue.name.rsplit(".", 1)[0] if queue.exclusive else queue.name: (queue, handler)
-        for queue, handler in subject.line.subscribed
-    }
+    return {queue.pattern: (queue, handler) for queue, handler in subject.line.subscribed}
 
 
 async def give(subject: Subject, queue: str, sample: Sample) -> None:
@@ -240,6 +237,7 @@ class Hub:
                 _token_asked(),
             ],
             "hub.up.request": [self._answer("nobody", 0), self._answer("nobody", 1, last=True)],
+            "hub.answers": [self._answer("nobody", 0), self._answer("nobody", 1, last=True)],
             "hub.up.spans": [
                 _up(kinds.SPANS_ENDED, MessageClass.SPANS, "edged", data=_spans("fedge-edged")),
                 Sample(

@@ -8,8 +8,9 @@ from typing import Any, cast
 
 import pytest
 
-from fedge_fabric import Envelope, InvalidError, MalformedError, kinds
-from fedge_fabric.fabric import Fabric
+from fedge_fabric import Envelope, InvalidError, MalformedError, UnroutableError, kinds
+from fedge_fabric.fabric import Delivery, Fabric
+from fedge_fabric.topology import Queue
 from fedge_hub.requests import (
     MAX_PENDING_INPUTS,
     MAX_PENDING_PIECES,
@@ -20,6 +21,11 @@ from fedge_hub.requests import (
 from fedge_objects import NodeName
 
 NODE = NodeName("edge-1")
+
+
+def piece(subject: str, index: int, *, last: bool = False, **more: object) -> Envelope:
+    data = {"status": 200, "body": str(index), "index": index, "last": last, **more}
+    return Envelope(type=kinds.ANSWERED, source="/node/edge-1/edged", subject=subject, data=data)
 
 
 class Line:
@@ -47,11 +53,7 @@ class Line:
 
     def answer(self, index: int, *, last: bool = False, **more: object) -> None:
         asked = self.sent[0]
-        data = {"status": 200, "body": str(index), "index": index, "last": last, **more}
-        self.requests.answered(
-            NODE,
-            Envelope(type=kinds.ANSWERED, source="/node/edge-1/edged", subject=asked.id, data=data),
-        )
+        self.requests.answered(NODE, piece(asked.id, index, last=last, **more))
 
 
 async def asked(line: Line) -> None:
@@ -201,3 +203,39 @@ async def test_answer_that_was_cut_ends_whatever_is_missing() -> None:
     line.answer(0, cut=True, last=True, body="begun before")
     assert await reading == ["0", "begun before"]
     assert not any(each["over"] for each in line.told())
+
+
+class Neighbours:
+    """Replicas of hub by the queues in which they are handed answers."""
+
+    def __init__(self) -> None:
+        self.handed: list[tuple[str, Envelope]] = []
+        self.there = {"hub.answers.aaaaaaaa"}
+
+    async def hand_on(self, delivery: Delivery, queue: Queue) -> None:
+        if queue.name not in self.there:
+            raise UnroutableError(f"no queue {queue.name}")
+        self.handed.append((queue.name, delivery.envelope))
+
+
+async def test_answer_to_another_replica_is_handed_to_it() -> None:
+    neighbours = Neighbours()
+    requests = Requests(cast("Fabric", neighbours), "bbbbbbbb")
+    theirs, ours = piece("aaaaaaaa-1", 0), piece("bbbbbbbb-1", 0)
+    assert await requests.hand_on(Delivery("node.edge-1.request.answer", theirs))
+    assert not await requests.hand_on(Delivery("node.edge-1.request.answer", ours))
+    assert neighbours.handed == [("hub.answers.aaaaaaaa", theirs)]
+
+
+async def test_answer_to_a_replica_that_is_gone_is_dropped() -> None:
+    neighbours = Neighbours()
+    requests = Requests(cast("Fabric", neighbours), "bbbbbbbb")
+    assert await requests.hand_on(Delivery("key", piece("cccccccc-1", 0)))
+    assert neighbours.handed == []
+
+
+@pytest.mark.parametrize("subject", ["", "1", "aaaaaaaa", "../aaaa-1", "AAAAAAAA-1", "-"])
+async def test_answer_to_what_no_replica_asked_stays_here(subject: str) -> None:
+    neighbours = Neighbours()
+    requests = Requests(cast("Fabric", neighbours), "bbbbbbbb")
+    assert not await requests.hand_on(Delivery("key", piece(subject, 0)))

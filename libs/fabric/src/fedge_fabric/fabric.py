@@ -13,7 +13,7 @@ import dataclasses
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 
@@ -62,16 +62,18 @@ wire.read_anything()
 _PUBLISH_TIMEOUT_SECONDS = 30.0
 _CONNECT_TIMEOUT_SECONDS = 10.0
 _RECONNECT_SECONDS = 1.0
+_DEFAULT_EXCHANGE = RabbitExchange("", type=ExchangeType.DIRECT)
 _REASON = "fedge-reason"
 _QUEUE = "fedge-queue"
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A message as it came: who it is for and what it says."""
+    """A message as it came: who it is for, what it says, and how often it was tried before."""
 
     routing_key: str
     envelope: Envelope
+    attempt: int = field(default=0, compare=False)
 
 
 Handler = Callable[[Delivery], Awaitable[None]]
@@ -270,6 +272,35 @@ class Fabric:
             )
         self.statistics.published += 1
 
+    async def hand_on(self, delivery: Delivery, queue: Queue) -> None:
+        """Put a message that was taken from one queue into another, as it came.
+
+        Raises:
+            UnroutableError: there is no such queue.
+            UnavailableError: the broker did not confirm; the message may have arrived or not.
+        """
+        envelope = delivery.envelope
+        body, encoding = envelope.body()
+        with self._spans.sending(envelope, queue.pattern, delivery.routing_key, len(body)) as span:
+            headers: dict[str, Any] = dict(self._spans.headers(envelope, span))
+            headers[wire.ORIGINAL_KEY] = delivery.routing_key
+            if delivery.attempt:
+                headers[wire.ATTEMPT] = delivery.attempt
+            await self._send(
+                aio_pika.Message(
+                    body,
+                    headers=headers,
+                    content_type=CONTENT_TYPE,
+                    content_encoding=encoding,
+                    delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+                    message_id=envelope.id,
+                ),
+                _DEFAULT_EXCHANGE,
+                queue.name,
+                mandatory=True,
+            )
+        self.statistics.published += 1
+
     @asynccontextmanager
     async def _sending_spans(self) -> AsyncIterator[None]:
         """Send the spans of this process meanwhile, if it makes any."""
@@ -386,7 +417,7 @@ class Fabric:
             )
             for binding in queue.bindings:
                 await declared.bind(binding.exchange, routing_key=binding.routing_key)
-            if not queue.exclusive:
+            if not (queue.exclusive or queue.shared):
                 await self._broker.declare_queue(
                     RabbitQueue(
                         queue.later,
@@ -419,7 +450,7 @@ class Fabric:
                 headers=raw.headers, body=raw.body, content_encoding=raw.content_encoding
             )
             structlog.contextvars.bind_contextvars(message_id=envelope.id)
-            delivery = Delivery(wire.original_key(raw), envelope)
+            delivery = Delivery(wire.original_key(raw), envelope, wire.attempts(raw))
             if queue.ordered:
                 lane = queue.name, delivery.routing_key
                 await self._lanes.enter(lane)
@@ -450,7 +481,7 @@ class Fabric:
             if active.traceparent != envelope.traceparent:
                 # what comes of it is below this
                 told = dataclasses.replace(envelope, traceparent=active.traceparent)
-                delivery = Delivery(delivery.routing_key, told)
+                delivery = dataclasses.replace(delivery, envelope=told)
             await handler(delivery)
 
     async def _handle_in_place(self, queue: Queue, handler: Handler, delivery: Delivery) -> None:
@@ -511,7 +542,7 @@ class Fabric:
             return
         await self._pass_on(
             raw,
-            RabbitExchange("", type=ExchangeType.DIRECT),
+            _DEFAULT_EXCHANGE,
             queue.later,
             {wire.ATTEMPT: attempt, wire.ORIGINAL_KEY: wire.original_key(raw)},
         )

@@ -6,7 +6,9 @@ Cloud broker::
     hub ─► fedge.down ─► (one federation queue per node) ─► edge
     edge ─► fedge.up ─► hub.up.state|event|request|spans ─► hub
     hub ─► fedge.reported ─► controller.reported.*, device.reported.* ─► controller, device
-    hub ─► fedge.control ─► (one queue per replica) ─► controller, device
+    hub, controller, device ─► fedge.control ─► (one queue per replica) ─► controller, device
+    controller, device ─► (a queue per replica) ─► the replica whose a report is
+    hub ─► (a queue per replica) ─► the replica of hub that asked
 
 Edge broker::
 
@@ -14,8 +16,8 @@ Edge broker::
     meta ─► fedge.local ─► edged.objects, twin.objects ─► edged, twin
     meta, edged, twin ─► fedge.up ─► up.state|event|request|spans ─► (shovels) ─► cloud
 
-Each queue that a service consumes has a waiting room ``<queue>.later`` for what is tried again, and
-what can never be handled goes to ``fedge.dead`` with its reason.
+Each queue that services consume together has a waiting room ``<queue>.later`` for what is tried
+again, and what can never be handled goes to ``fedge.dead`` with its reason.
 """
 
 from dataclasses import dataclass
@@ -32,12 +34,18 @@ REPORTED: Final = "fedge.reported"
 CONTROL: Final = "fedge.control"
 LOCAL: Final = "fedge.local"
 DEAD: Final = "fedge.dead"
+RESYNC: Final = "resync"
+"""Routing key of hub's wishes to the cloud's services."""
 
 CLOUD_EXCHANGES: Final = (WANTED, DOWN, UP, REPORTED, CONTROL, DEAD)
 EDGE_EXCHANGES: Final = (DOWN, UP, LOCAL, DEAD)
 """All are durable topic exchanges."""
 
 RETRY_AFTER_SECONDS: Final = 2.0
+HANDED_SECONDS: Final = 10.0
+"""What was handed to a replica and is not read by then goes back to where all take from."""
+FORSAKEN_SECONDS: Final = 60.0
+"""A replica's queue that nobody has read from for so long is removed; by then it is empty."""
 MAX_ATTEMPTS: Final = 20
 DEAD_MAX_BYTES: Final = 64 * 1024 * 1024
 EVENT_MAX_BYTES: Final = 1024 * 1024
@@ -63,6 +71,8 @@ class Queue:
         bindings: what it takes.
         prefetch: messages in hand at once, which is how many handlers run side by side.
         exclusive: one per consumer, gone with it.
+        shared: one per replica, for what it is handed of the queue of this name, which all of them
+            take from; what lies there unread goes back, and so does all once the replica is gone.
         ordered: messages of one routing key are handled one after the other, in the order in which
             they came, by one consumer at a time (single active consumer). One that something is
             away for holds the later ones of its key up instead of waiting elsewhere.
@@ -73,23 +83,31 @@ class Queue:
     bindings: tuple[Binding, ...] = ()
     prefetch: int = 64
     exclusive: bool = False
+    shared: str = ""
     ordered: bool = False
     max_bytes: int = MAX_BODY_BYTES
 
     @property
     def pattern(self) -> str:
         """The name, without what tells one replica's queue from another's."""
-        return self.name.rpartition(".")[0] if self.exclusive else self.name
+        return self.name.rpartition(".")[0] if self.exclusive or self.shared else self.name
 
     @property
     def arguments(self) -> dict[str, object]:
         """The queue's own arguments in the broker."""
+        if self.shared:
+            return {
+                "x-message-ttl": int(HANDED_SECONDS * 1000),
+                "x-dead-letter-exchange": "",
+                "x-dead-letter-routing-key": self.shared,
+                "x-expires": int(FORSAKEN_SECONDS * 1000),
+            }
         return {"x-single-active-consumer": True} if self.ordered else {}
 
     @property
     def later(self) -> str:
         """Name of the queue in which messages wait to be tried again."""
-        return f"{self.name}.later"
+        return f"{self.shared or self.name}.later"
 
 
 HUB_WANTED: Final = Queue("hub.wanted", (Binding(WANTED, "#"),))
@@ -135,9 +153,27 @@ def token_requests(service: str) -> Queue:
     return Queue(f"{service}.tokens", (Binding(REPORTED, "node.*.event.tokens.#"),))
 
 
+def answers(replica: str) -> Queue:
+    """Return the queue in which a replica of hub is handed answers that another one took."""
+    return Queue(f"hub.answers.{replica}", exclusive=True)
+
+
+def owned(service: str, replica: str, *, prefetch: int = 64) -> Queue:
+    """Return the queue in which a replica is handed the reports that are its to write."""
+    shared = f"{service}.reported.{MessageClass.STATE}"
+    return Queue(f"{service}.owned.{replica}", prefetch=prefetch, shared=shared)
+
+
+def replicas_key(service: str) -> str:
+    """Return the routing key by which a service's replicas speak to each other."""
+    return f"replicas.{service}"
+
+
 def control(service: str, replica: str) -> Queue:
-    """Return the queue in which each replica of a cloud service hears hub's wishes."""
-    return Queue(f"{service}.control.{replica}", (Binding(CONTROL, "#"),), exclusive=True)
+    """Return the queue in which each replica of a cloud service hears hub, and the others."""
+    keys = (RESYNC, replicas_key(service))
+    bindings = tuple(Binding(CONTROL, key) for key in keys)
+    return Queue(f"{service}.control.{replica}", bindings, exclusive=True)
 
 
 def meta_state(node: NodeName) -> Queue:

@@ -43,6 +43,7 @@ class Handlers:
         fabric.subscribe(t.hub_up(MessageClass.STATE), self.on_state)
         fabric.subscribe(t.hub_up(MessageClass.EVENT), self.on_event)
         fabric.subscribe(t.hub_up(MessageClass.REQUEST), self.on_answer)
+        fabric.subscribe(t.answers(self._requests.replica), self.on_own_answer)
 
     async def on_wanted(self, delivery: Delivery) -> None:
         """Take what a cloud service wants a node to have."""
@@ -103,7 +104,13 @@ class Handlers:
         await self._events.took(node, envelope)
 
     async def on_answer(self, delivery: Delivery) -> None:
-        """Take a piece of an answer."""
+        """Take a piece of an answer to any replica of hub."""
+        node = _speaker(delivery)
+        if not await self._requests.hand_on(delivery):
+            self._requests.answered(node, delivery.envelope)
+
+    async def on_own_answer(self, delivery: Delivery) -> None:
+        """Take a piece of an answer to this replica, which another one took."""
         self._requests.answered(_speaker(delivery), delivery.envelope)
 
 

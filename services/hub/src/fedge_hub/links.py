@@ -106,5 +106,5 @@ class FabricCloudLink(CloudLink):
         await self._fabric.publish(
             Envelope(type=kinds.RESYNC_ASKED, source=SOURCE, data={"node": node}),
             exchange=t.CONTROL,
-            routing_key="resync",
+            routing_key=t.RESYNC,
         )

@@ -7,6 +7,8 @@ has been read, which is also the sign that somebody still reads.
 import asyncio
 import base64
 import contextlib
+import re
+import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from datetime import timedelta
 from typing import Any
@@ -23,7 +25,7 @@ from fedge_fabric import (
     kinds,
 )
 from fedge_fabric import topology as t
-from fedge_fabric.fabric import Fabric
+from fedge_fabric.fabric import Delivery, Fabric
 from fedge_objects import NodeName
 
 MAX_PENDING_PIECES = 256
@@ -35,6 +37,7 @@ TELL_SECONDS = 10.0
 
 
 _OK = 200
+_ASKER = re.compile(r"([0-9a-f]{8})-")
 
 
 class _Credit:
@@ -58,10 +61,21 @@ class _Credit:
 
 
 class Requests:
-    """``RequestLink`` over the fabric. Answers reach the replica that asked."""
+    """``RequestLink`` over the fabric.
 
-    def __init__(self, fabric: Fabric) -> None:
+    Replicas of hub take answers from one queue. Who asked stands in the question's id, and another
+    one hands the answer to it.
+    """
+
+    def __init__(self, fabric: Fabric, replica: str = "") -> None:
+        """Take the way.
+
+        Args:
+            fabric: to the cloud's broker.
+            replica: whose questions these are: 8 hexadecimal digits; empty: as it comes.
+        """
         self._fabric = fabric
+        self.replica = replica or uuid.uuid4().hex[:8]
         self._pending: dict[str, tuple[NodeName, asyncio.Queue[Mapping[str, Any]]]] = {}
 
     async def ask(
@@ -76,7 +90,10 @@ class Requests:
     ) -> AsyncGenerator[Mapping[str, Any], None]:
         """Yield the pieces of the answer in order; see ``RequestLink.ask``."""
         envelope = Envelope(
-            type=kind, source="/cloud/hub", data={**data, "deadline_seconds": deadline_seconds}
+            type=kind,
+            source="/cloud/hub",
+            data={**data, "deadline_seconds": deadline_seconds},
+            id=f"{self.replica}-{uuid.uuid4().hex}",
         )
         pieces: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue(MAX_PENDING_PIECES)
         self._pending[envelope.id] = node, pieces
@@ -169,6 +186,19 @@ class Requests:
             mandatory=True,
             expires_after=timedelta(seconds=expires_seconds),
         )
+
+    async def hand_on(self, delivery: Delivery) -> bool:
+        """Give an answer to the replica that asked; return whether that is another one.
+
+        Raises:
+            UnavailableError: the broker is away.
+        """
+        asker = _ASKER.match(delivery.envelope.subject)
+        if asker is None or asker[1] == self.replica:
+            return False
+        with contextlib.suppress(UnroutableError):  # it is gone, and whoever waited with it
+            await self._fabric.hand_on(delivery, t.answers(asker[1]))
+        return True
 
     def answered(self, node: NodeName, envelope: Envelope) -> None:
         """Give a piece to whoever asked; one that nobody waits for any more is dropped.

@@ -155,11 +155,13 @@ class Alien:
 
     async def publish(self, queue: Queue, sample: Sample, mark: str, more: dict[str, Any]) -> None:
         """Publish to a queue what is wrong somewhere."""
-        exchange = await self.channel.get_exchange(queue.bindings[0].exchange, ensure=False)
+        exchange = self.channel.default_exchange
+        if queue.bindings:
+            exchange = await self.channel.get_exchange(queue.bindings[0].exchange, ensure=False)
         given = {"body": b"{}", "headers": HEADERS, "message_id": uuid.uuid4().hex, **more}
         key = str(given.pop("routing_key", sample.routing_key))
         message = aio_pika.Message(**{**given, "headers": {**given["headers"], MARK: mark}})
-        if key != sample.routing_key:
+        if not queue.bindings or key != sample.routing_key:
             # no binding matches: put it straight into the queue
             exchange = self.channel.default_exchange
             key = queue.name

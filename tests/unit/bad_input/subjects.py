@@ -38,6 +38,7 @@ from fedge_meta.handlers import Handlers as MetaHandlers
 from fedge_meta.keeping import Keeping
 from fedge_meta.relay import relay
 from fedge_objects import Change, JsonObject, NodeName, ObjectKey, Version
+from fedge_operations import NODE_TASKS
 from fedge_sealing import NodeSeal
 from fedge_service import EdgeSettings
 from fedge_store import ObjectStore
@@ -59,6 +60,7 @@ from tests.unit.twin.test_accounts import MemoryBroker
 NODE = NodeName("edge-1")
 POD = ObjectKey("pods", "default", "a")
 DEVICE = ObjectKey(DEVICES, "default", "ac")
+TASK = ObjectKey(NODE_TASKS, "", "imageprepulljob.j.edge-1")
 JWT = "e30.eyJzdWIiOiJhIn0.e30"
 
 
@@ -157,6 +159,32 @@ def _status(key: ObjectKey, status: JsonObject, sequence: int = 1, uid: str = "u
     return _up(kinds.STATUS_REPORTED, MessageClass.STATE, *words, subject=str(key), data=data)
 
 
+PULLED: JsonObject = {
+    "phase": "Failure",
+    "sequence": 3,
+    "reason": "1 of 2 images are not here",
+    "steps": [{"action": "Check", "status": "True", "time": "2027-01-01T00:00:00Z"}],
+    "images": [{"image": IMAGE, "status": "True"}, {"image": "x:1", "status": "False"}],
+}
+
+
+def _task(revision: int, **work: JsonObject) -> Change:
+    """Return a task of this node; one of its own for each kind of work."""
+    [kind] = work
+    key = ObjectKey(NODE_TASKS, "", f"{kind}.j.{NODE}")
+    obj = {
+        "metadata": {"name": key.name, "uid": f"uid-{kind}"},
+        "spec": {
+            "nodeName": NODE,
+            "job": {"kind": "Job", "name": "j"},
+            "timeoutSeconds": 60,
+            "checkItems": ["disk"],
+            **work,
+        },
+    }
+    return Change(key=key, version=Version(revision, revision), object=obj)
+
+
 RUNNING: JsonObject = {
     "phase": "Running",
     "conditions": [{"type": "Ready", "status": "True"}],
@@ -229,6 +257,7 @@ class Hub:
                 ),
                 _status(POD, RUNNING),
                 _status(ObjectKey("nodes", "", NODE), {"conditions": []}),
+                _status(TASK, PULLED),
             ],
             "hub.up.event": [
                 _event(stream=numbered.stream, sequence=0),
@@ -537,6 +566,11 @@ class Edged:
                 _local(_object("secrets", "pull", secret("pull", {"k": "v"}), 5)),
                 _local(_object("serviceaccounts", "default", account, 5)),
                 _local(of_node),
+                _local(
+                    _task(5, pull={"images": [IMAGE], "retryTimes": 1, "secret": "default/pull"})
+                ),
+                _local(_task(5, update={"fields": {"FEDGE_LOG_LEVEL": "info"}})),
+                _local(_task(5, upgrade={"version": "v2", "image": "fedge/edge"})),
             ],
             "edged.request": [
                 _down(kinds.LOGS_ASKED, "logs", log),
@@ -588,9 +622,16 @@ class Api(KubeClient):
 
     async def get(self, resource: Resource, namespace: str, name: str) -> JsonObject:
         self._called("get", resource.path(namespace, name))
-        if resource.plural not in {"pods", "devices"}:
+        if resource.plural not in {"pods", "devices", "nodetasks"}:
             raise NotFoundError(name)
         return {"metadata": {"uid": f"uid-{name}"}, "spec": {"nodeName": NODE}}
+
+    async def replace(
+        self, resource: Resource, obj: JsonObject, *, subresource: str = ""
+    ) -> JsonObject:
+        metadata = obj["metadata"]
+        path = resource.path(metadata.get("namespace", ""), metadata.get("name", ""), subresource)
+        return self._called("replace", path, obj)
 
     async def create(self, resource: Resource, obj: JsonObject) -> JsonObject:
         return self._called("create", resource.path(obj["metadata"].get("namespace", "")), obj)
@@ -660,7 +701,11 @@ class Dispatch:
         node = _status(ObjectKey("nodes", "", NODE), {"conditions": []}, uid="")
         node.envelope.data["labels"] = {"kubernetes.io/os": "linux"}
         return {
-            "controller.reported.state": [_status(POD, RUNNING), node],
+            "controller.reported.state": [
+                _status(POD, RUNNING),
+                node,
+                _status(TASK, PULLED, uid=f"uid-{TASK.name}"),
+            ],
             "controller.reported.event": [_event()],
             "controller.heartbeats": [_alive()],
             "controller.tokens": [_token_asked()],

@@ -188,3 +188,26 @@ def test_newer_revision_of_the_same_content_is_told_to_nobody_until_asked() -> N
     assert placement.put(key, dict(obj), 6, node=NODES[0], needs=frozenset()) == []
     [told] = [each for each in placement.everything(NODES[0]) if isinstance(each, Decision)]
     assert told.change.version == Version(6, 6)
+
+
+def test_lists_are_complete_without_an_optional_kind_that_the_api_does_not_serve() -> None:
+    placement = Placement(("pods", "tasks"), FOLLOWING, optional=["tasks"])
+    put(placement, pod("p", "a", frozenset(), 5))
+    placement.mark_listed("pods", 5)
+    placement.mark_listed("configmaps", 5)
+    assert not placement.is_complete
+    placement.mark_not_served("tasks")
+    told = [each for each in placement.everything(NODES[0]) if isinstance(each, Complete)]
+    # of its own kind nothing is said: that the API does not serve it proves no deletion
+    assert sorted(each.resource for each in told) == ["configmaps", "pods"]
+    placement.mark_listed("tasks", 7)
+    told = [each for each in placement.everything(NODES[0]) if isinstance(each, Complete)]
+    assert sorted(each.resource for each in told) == ["configmaps", "pods", "tasks"]
+    assert {each.version.decided for each in told if each.resource == "configmaps"} == {7}
+
+
+def test_lists_are_not_complete_while_a_kind_that_is_needed_is_not_served() -> None:
+    placement = Placement(LEADING, FOLLOWING, optional=[])
+    placement.mark_listed("pods", 5)
+    placement.mark_not_served("configmaps")
+    assert not placement.is_complete

@@ -82,6 +82,7 @@ class Placement:
         leading: Iterable[str],
         following: Iterable[str],
         made: Mapping[str, tuple[str, str]] | None = None,
+        optional: Iterable[str] = (),
     ) -> None:
         """Take the resources.
 
@@ -90,7 +91,11 @@ class Placement:
             following: whose objects follow those.
             made: resources that the API does not have, each with the leading one and the other one
                 of which its objects are made.
+            optional: those of them that an API may not have. As long as it says so, lists of the
+                others are complete without them; never their own.
         """
+        self._optional = frozenset(optional)
+        self._not_served: set[str] = set()
         self._sources = dict(made or {})
         self._made: dict[ObjectKey, Made] = {}
         self._leading = frozenset(leading)
@@ -107,7 +112,7 @@ class Placement:
     @property
     def is_complete(self) -> bool:
         """Whether every resource has been listed, so that absence means something."""
-        return self.is_listed_but_for(())
+        return self.is_listed_but_for(self._optional & self._not_served)
 
     def is_listed_but_for(self, resources: Iterable[str]) -> bool:
         """Whether every resource has been listed, those of ``resources`` aside."""
@@ -207,8 +212,13 @@ class Placement:
 
     def mark_listed(self, resource: str, revision: int) -> None:
         """Take that everything of ``resource`` as of ``revision`` has been put or removed."""
+        self._not_served.discard(resource)
         self._listed.add(resource)
         self._see(resource, revision)
+
+    def mark_not_served(self, resource: str) -> None:
+        """Take that the API has no such resource now."""
+        self._not_served.add(resource)
 
     def nodes(self) -> frozenset[NodeName]:
         """Return all nodes that something concerned."""
@@ -234,6 +244,8 @@ class Placement:
         if self.is_complete:
             led_until = max((self._seen[each] for each in self._leading), default=0)
             for resource, present in keys.items():
+                if resource not in self._listed:
+                    continue
                 seen = self._seen[resource]
                 decided = led_until if resource in self._following else seen
                 yield Complete(node, resource, frozenset(present), Version(decided, seen))

@@ -43,6 +43,9 @@ class ResourcePlugin(Protocol):
     resource: Resource
     leads: bool
     """Whether objects of this kind name a node; if not, they follow those that do."""
+    optional: bool
+    """Whether an API may do without this kind: as long as it does, others' lists are complete
+    without it."""
 
     def node_of(self, obj: JsonObject) -> NodeName | None:
         """Return the node that the object names, if it names one."""

@@ -54,7 +54,8 @@ async def serve(
     leading = {name for name, plugin in plugins.items() if plugin.leads}
     fabric = Fabric(amqp_url, service=service, exchanges=topology.CLOUD_EXCHANGES)
     made = {each.resource: (each.leading, each.source.name) for each in makers}
-    placement = Placement(leading, plugins.keys() - leading, made)
+    optional = [name for name, plugin in plugins.items() if plugin.optional]
+    placement = Placement(leading, plugins.keys() - leading, made, optional)
     telling = Telling(fabric, service=service)
     async with KubeClient.connected(kubeconfig) as kube:
         reports = Reports(kube, plugins, write_every_seconds=write_every_seconds, budget=budget)

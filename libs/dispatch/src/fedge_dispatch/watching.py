@@ -54,7 +54,8 @@ class Watching:
         self._not_served: set[str] = set()
         self.complete = asyncio.Event()
         """Set once all that the API serves was listed. A resource that it does not serve yet keeps
-        nobody waiting; but then no node is told that its list is complete."""
+        nobody waiting; but then no node is told that its list is complete, and, unless the resource
+        is optional, that any is."""
 
     async def follow(self, plugin: ResourcePlugin) -> None:
         """Follow one resource until cancelled."""
@@ -65,8 +66,7 @@ class Watching:
                 case Changed(obj):
                     self._put(plugin, obj)
                 case NotServed():
-                    self._not_served.add(plugin.resource.name)
-                    self._look_if_complete()
+                    self._is_not_served(plugin.resource.name)
                 case Removed(obj):
                     self._remove(key_of(plugin.resource, obj), revision_of(obj))
 
@@ -89,8 +89,7 @@ class Watching:
                     self._make_traced(key_of(source, obj), obj, revision_of(obj))
                     self._placement.see(source.name, revision_of(obj))
                 case NotServed():
-                    self._not_served.add(source.name)
-                    self._look_if_complete()
+                    self._is_not_served(source.name)
                 case Removed(obj):
                     known.discard(key_of(source, obj))
                     self._make_traced(key_of(source, obj), None, revision_of(obj))
@@ -121,12 +120,19 @@ class Watching:
         self._placement.mark_listed(resource, revision)
         self._not_served.discard(resource)
         log.info("listed", resource=resource, objects=objects, revision=revision)
+        self._tell_if_complete()
+
+    def _is_not_served(self, resource: str) -> None:
+        was_complete = self._placement.is_complete
+        self._placement.mark_not_served(resource)
+        self._not_served.add(resource)
+        if not was_complete:
+            self._tell_if_complete()
+
+    def _tell_if_complete(self) -> None:
         if self._placement.is_complete:
             for node in sorted(self._placement.nodes()):
                 self._telling.tell(self._placement.everything(node))
-        self._look_if_complete()
-
-    def _look_if_complete(self) -> None:
         if self._placement.is_listed_but_for(self._not_served):
             self.complete.set()
 

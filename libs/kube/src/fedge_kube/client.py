@@ -111,14 +111,19 @@ class KubeClient:
         namespace = obj["metadata"].get("namespace", "")
         return await self._call("POST", resource.path(namespace), body=obj)
 
-    async def replace(self, resource: Resource, obj: JsonObject) -> JsonObject:
-        """Put an object in the place of the one of its name and return it as stored.
+    async def replace(
+        self, resource: Resource, obj: JsonObject, *, subresource: str = ""
+    ) -> JsonObject:
+        """Put an object, or its ``subresource``, in the place of the one of its name.
+
+        Returns:
+            The object as stored.
 
         Raises:
             ConflictError: it is no longer of the ``resourceVersion`` that ``obj`` says.
         """
         metadata = obj["metadata"]
-        path = resource.path(metadata.get("namespace", ""), metadata["name"])
+        path = resource.path(metadata.get("namespace", ""), metadata["name"], subresource)
         return await self._call("PUT", path, body=obj)
 
     async def create_token(

@@ -1,13 +1,16 @@
 """What makes a plugin a process: discovery, settings, logging, supervision."""
 
 from fedge_service._discovery import UnknownServiceError, find_services, load_plugins
+from fedge_service._kept import KeptSettings
 from fedge_service._plugin import Ready, ServicePlugin
-from fedge_service._running import run_services
+from fedge_service._running import Process, run_services, this_process
 from fedge_service._settings import EdgeSettings, ServiceSettings, TraceSettings, describe
 from fedge_service._supervision import backoff, supervise, to_its_end
 
 __all__ = [
     "EdgeSettings",
+    "KeptSettings",
+    "Process",
     "Ready",
     "ServicePlugin",
     "ServiceSettings",
@@ -19,5 +22,6 @@ __all__ = [
     "load_plugins",
     "run_services",
     "supervise",
+    "this_process",
     "to_its_end",
 ]

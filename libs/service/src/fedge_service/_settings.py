@@ -4,12 +4,30 @@ A wrong value stops the start with all errors at once; an unknown variable is no
 one environment serves several services.
 """
 
+from collections.abc import Mapping
+from contextvars import ContextVar
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import BaseModel, Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 from pydantic_settings.sources import PydanticBaseSettingsSource
+from typing_extensions import override
+
+above_environment: ContextVar[Mapping[str, str]] = ContextVar(
+    "above_environment", default=MappingProxyType({})
+)
+"""Variables that count before those of the environment (see ``_kept``)."""
+
+
+class _Environment(EnvSettingsSource):
+    """The environment, with what counts before it."""
+
+    @override
+    def _load_env_vars(self) -> Mapping[str, str | None]:
+        above = {name.lower(): value for name, value in above_environment.get().items()}
+        return {**super()._load_env_vars(), **above}
 
 
 class ServiceSettings(BaseSettings):
@@ -22,14 +40,14 @@ class ServiceSettings(BaseSettings):
     @classmethod
     def settings_customise_sources(
         cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003 - the library's signature
+        settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the library's signature
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Read arguments, then the environment, then secret files; no dotenv file."""
-        return init_settings, env_settings, file_secret_settings
+        return init_settings, _Environment(settings_cls), file_secret_settings
 
 
 class EdgeSettings(ServiceSettings):

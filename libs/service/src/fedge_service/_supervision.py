@@ -30,9 +30,19 @@ async def backoff(
 
 
 async def supervise(
-    name: str, work: Callable[[], Awaitable[None]], *, most_seconds: float = 30.0
+    name: str,
+    work: Callable[[], Awaitable[None]],
+    *,
+    most_seconds: float = 30.0,
+    failed: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Run ``work`` until it is cancelled; when it fails, say so and start it again.
+
+    Args:
+        name: of the work.
+        work: what is to be done.
+        most_seconds: the longest wait before it is started again.
+        failed: told of each failure.
 
     Returns when ``work`` returns. A failure after a healthy minute starts the waits anew.
     """
@@ -42,8 +52,9 @@ async def supervise(
             started = loop.time()
             try:
                 await work()
-            except Exception:
+            except Exception as exc:
                 log.exception("task_failed", task=name, waited_seconds=round(waited, 2))
+                failed(f"{name}: {exc!r}")
             else:
                 return
             if loop.time() - started > _HEALTHY_AFTER_SECONDS:

@@ -1,6 +1,8 @@
 """Controller, put together."""
 
 from fedge_controller.heartbeats import Heartbeats
+from fedge_controller.jobs.kinds import load_kinds
+from fedge_controller.jobs.running import Jobs
 from fedge_controller.settings import ControllerSettings
 from fedge_controller.tokens import Tokens
 from fedge_dispatch import serve
@@ -16,6 +18,7 @@ async def run(settings: ControllerSettings, ready: Ready) -> None:
         amqp_url=settings.amqp_url.get_secret_value(),
         kubeconfig=settings.kubeconfig,
         ready=ready,
+        companions=[Jobs(load_kinds())],
         more=[_heartbeats, _tokens],
     )
 

@@ -28,12 +28,13 @@ from fedge_fabric import (
 from fedge_fabric import topology as t
 from fedge_fabric.fabric import Delivery, Fabric
 from fedge_objects import Change, JsonObject, NodeName
+from fedge_operations import NODE_TASKS
 
 log = structlog.stdlib.get_logger("fedge.edged")
 
 MOST_DEADLINE_SECONDS = 3600.0
 MOST_FRAME_CHARACTERS = 1024 * 1024
-RESOURCES = ("pods", "configmaps", "secrets", "serviceaccounts", "nodes")
+RESOURCES = ("pods", "configmaps", "secrets", "serviceaccounts", "nodes", NODE_TASKS)
 
 
 class Handlers:

@@ -10,15 +10,17 @@ start again what it has; a warning event tells.
 import asyncio
 import re
 from collections import defaultdict
+from collections.abc import Iterable, Sequence
 
 import structlog
 
-from fedge_cri import RefusedError, Runtime, RuntimeFaultError
+from fedge_cri import Credentials, RefusedError, Runtime, RuntimeFaultError
 from fedge_edged.errors import ImageError
 from fedge_edged.pods import Container, Pod
 from fedge_edged.ports import Clock, Objects, Reporter
-from fedge_edged.pull_secrets import credentials_for
+from fedge_edged.pull_secrets import credentials_for, credentials_in
 from fedge_edged.restarts import Backoff
+from fedge_objects import ObjectKey
 
 log = structlog.stdlib.get_logger("fedge.edged")
 
@@ -69,12 +71,7 @@ class Images:
             ImageError: it cannot be had now; the reason is the kubelet's.
         """
         reference = container.image
-        if not _REFERENCE.match(reference):
-            raise ImageError(
-                "InvalidImageName",
-                f'Failed to apply default image tag "{reference}": couldn\'t parse image name '
-                f'"{reference}": invalid reference format',
-            )
+        _check_reference(reference)
         policy = container.image_pull_policy or _default_policy(reference)
         present = await self._find(reference)
         if present and policy != "Always":
@@ -98,6 +95,34 @@ class Images:
                     pod, container, "Warning", "PullFailed", f"{exc}; the image on the node is used"
                 )
                 return present
+
+    async def fetch(self, reference: str, secrets: Iterable[ObjectKey] = ()) -> str:
+        """Return the id of an image, fetching it ahead of any pod.
+
+        One whose name may mean something newer (``:latest``) is asked for even if it is here.
+
+        Args:
+            reference: of the image.
+            secrets: pull secrets of the node that may open its registry.
+
+        Raises:
+            ImageError: it cannot be had now.
+        """
+        _check_reference(reference)
+        async with self._pulling[reference]:
+            try:
+                present = await self._find(reference)
+                if present and _default_policy(reference) == "IfNotPresent":
+                    return present
+                found = credentials_in(secrets, normal_reference(reference), self._objects)
+                async with self._slots:
+                    image_id = await self._pull_with(found, reference)
+            except RuntimeFaultError as exc:
+                raise ImageError("ErrImagePull", str(exc)) from exc
+            self._failed_at.pop(reference, None)
+            self._backoff.forget(reference)
+            self._present[normal_reference(reference)] = image_id
+            return image_id
 
     def retry_in(self, container: Container) -> float:
         """Return after how many seconds a failed pull may be tried again."""
@@ -177,6 +202,9 @@ class Images:
     async def _pull_as(self, pod: Pod, reference: str) -> str:
         """Pull with each of the pod's credentials in turn; without any if it has none."""
         found = credentials_for(pod, normal_reference(reference), self._objects)
+        return await self._pull_with(found, reference)
+
+    async def _pull_with(self, found: Sequence[Credentials], reference: str) -> str:
         for credentials in found[:-1]:
             try:
                 return await self._runtime.pull_image(reference, credentials)
@@ -198,6 +226,15 @@ class Images:
     def _event(self, pod: Pod, container: Container, kind: str, reason: str, text: str) -> None:
         field = f"spec.containers{{{container.name}}}"
         self._reporter.event(pod, kind, reason, text, field=field)
+
+
+def _check_reference(reference: str) -> None:
+    if not _REFERENCE.match(reference):
+        raise ImageError(
+            "InvalidImageName",
+            f'Failed to apply default image tag "{reference}": couldn\'t parse image name '
+            f'"{reference}": invalid reference format',
+        )
 
 
 def _default_policy(reference: str) -> str:

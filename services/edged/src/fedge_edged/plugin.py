@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -42,9 +43,13 @@ from fedge_edged.tokens import NodeTokens
 from fedge_edged.verdicts import Records
 from fedge_edged.volumes import Volumes
 from fedge_objects import Change, JsonObject, NodeName, ObjectKey, parse_quantity
+from fedge_operations import NODE_TASKS
 from fedge_sealing import NodeSeal, SealError
 from fedge_service import Ready, ServicePlugin
 from fedge_store import BegunRequests, ObjectReader
+
+if TYPE_CHECKING:
+    from fedge_edged.node_tasks.running import NodeTasks
 
 log = structlog.stdlib.get_logger("fedge.edged")
 
@@ -68,13 +73,15 @@ class _Edged:
         self.clock = _SystemClock()
         self.store_path = edge.data_dir / STORE_NAME
         self.seal = NodeSeal(edge.sealing_key_file, joined=edge.joined_file)
+        self._tasks = tasks
+        self._objects = objects = NodeObjects()
+        self._node_tasks: NodeTasks | None = None
         self._report_node_now = asyncio.Event()
         self.reporting = Reporting(
             node=self.node,
             incarnation=next_incarnation(edge.data_dir / "edged.incarnation"),
             clock=self.clock,
         )
-        objects = NodeObjects()
         thresholds = parse_thresholds(settings.eviction_hard)
         self.local = LocalNode(
             name=self.node,
@@ -187,7 +194,7 @@ class _Edged:
         """Take everything that the node was given."""
         try:
             async with ObjectReader.opened(self.store_path) as reader:
-                for resource in (*RESOURCES_BEFORE_PODS, "pods"):
+                for resource in (*RESOURCES_BEFORE_PODS, "pods", NODE_TASKS):
                     changes = await reader.list(resource, with_tombstones=True)
                     for change in self.pods.in_order(changes):
                         self.take(change)
@@ -237,6 +244,8 @@ class _Edged:
     def report_all(self) -> None:
         """Report everything anew."""
         self.pods.report_all()
+        if self._node_tasks is not None:
+            self._node_tasks.report_all()
         self.reporting.tell_effects_again()
         self._report_node_now.set()
 
@@ -248,12 +257,44 @@ class _Edged:
             log.warning("object_not_unsealed", object=str(change.key), reason=str(exc))
             self.reporting.failed(change.key, change.version, str(exc))
             return
+        if change.key.resource == NODE_TASKS:
+            self.node_tasks.take(change)
+            return
         is_news = self.pods.apply(change)
+        if self._node_tasks is not None:
+            self._node_tasks.saw(change.key)
         if not is_news or change.key.resource != "nodes":
             return
         if change.object and _is_unknown(change.object):
             # the cloud gave us up for lost, and waits to hear otherwise
             self._report_node_now.set()
+
+    @property
+    def node_tasks(self) -> "NodeTasks":
+        """What jobs ask of the node; loaded by the first of them."""
+        if self._node_tasks is None:
+            from fedge_edged.node_tasks.checks import Checks  # noqa: PLC0415
+            from fedge_edged.node_tasks.diary import FOLDER  # noqa: PLC0415
+            from fedge_edged.node_tasks.pulling import Pulling  # noqa: PLC0415
+            from fedge_edged.node_tasks.running import NodeTasks  # noqa: PLC0415
+            from fedge_edged.node_tasks.updating import Updating  # noqa: PLC0415
+
+            data = self.settings.edge.data_dir
+            self._node_tasks = NodeTasks(
+                folder=data / FOLDER,
+                node=self.node,
+                clock=self.clock,
+                reporter=self.reporting,
+                pulling=Pulling(
+                    images=self.images,
+                    runtime=self.runtime,
+                    objects=self._objects,
+                    checks=Checks(data),
+                ),
+                updating=Updating(),
+                tasks=self._tasks,
+            )
+        return self._node_tasks
 
     async def report_node(self) -> None:
         """Report the node's status when it changed, when asked, and every so often."""

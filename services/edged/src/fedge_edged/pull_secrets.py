@@ -7,7 +7,7 @@ https://kubernetes.io/docs/concepts/containers/images/#config-json
 import base64
 import binascii
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -37,11 +37,23 @@ def credentials_for(pod: Pod, image: str, objects: Objects) -> list[Credentials]
         image: its full name, registry included.
         objects: of the node.
     """
+    return credentials_in(
+        [
+            ObjectKey("secrets", pod.metadata.namespace, name)
+            for name in _secret_names(pod, objects)
+        ],
+        image,
+        objects,
+    )
+
+
+def credentials_in(secrets: Iterable[ObjectKey], image: str, objects: Objects) -> list[Credentials]:
+    """Return what in these secrets may open the image's registry, as ``credentials_for`` does."""
     found: list[Credentials] = []
-    for name in _secret_names(pod, objects):
-        secret = objects.get(ObjectKey("secrets", pod.metadata.namespace, name))
+    for key in secrets:
+        secret = objects.get(key)
         if secret is None:
-            log.info("pull_secret_missing", pod=str(pod.key), secret=name)
+            log.info("pull_secret_missing", secret=str(key))
             continue
         try:
             auths = _auths_of(secret)
@@ -49,7 +61,7 @@ def credentials_for(pod: Pod, image: str, objects: Objects) -> list[Credentials]
             fitting = sorted((each for each in auths if matches(each, image)), key=len)
             found += [_credentials(auths[each]) for each in reversed(fitting)]
         except (ValueError, KeyError, AttributeError, TypeError) as exc:
-            log.warning("pull_secret_unreadable", secret=name, reason=type(exc).__name__)
+            log.warning("pull_secret_unreadable", secret=str(key), reason=type(exc).__name__)
     return list(dict.fromkeys(found))
 
 

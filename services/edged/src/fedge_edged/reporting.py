@@ -96,6 +96,10 @@ class Reporting:
         key = ObjectKey("nodes", "", self._node)
         self._put(key, {"uid": "", "status": status, "labels": dict(labels), "finished": False})
 
+    def task_status(self, key: ObjectKey, uid: str, status: JsonObject) -> None:
+        """See ``fedge_edged.node_tasks.running.TaskReporter``."""
+        self._put(key, {"uid": uid, "status": status, "finished": False})
+
     def event(self, pod: Pod, kind: str, reason: str, message: str, *, field: str = "") -> None:
         """See ``fedge_edged.ports.Reporter``."""
         meta = pod.metadata

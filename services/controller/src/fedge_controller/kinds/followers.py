@@ -10,6 +10,7 @@ class Follower:
 
     resource: Resource
     leads = False
+    optional = False
 
     def node_of(self, obj: JsonObject) -> NodeName | None:  # noqa: ARG002 - the port's signature
         """Return None: it names no node."""

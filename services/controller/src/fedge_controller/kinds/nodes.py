@@ -32,6 +32,7 @@ class Nodes:
 
     resource = NODES
     leads = True
+    optional = False
 
     def node_of(self, obj: JsonObject) -> NodeName | None:
         """Return the node's own name."""

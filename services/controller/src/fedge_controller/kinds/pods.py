@@ -41,6 +41,7 @@ class Pods:
 
     resource = PODS
     leads = True
+    optional = False
 
     def node_of(self, obj: JsonObject) -> NodeName | None:
         """Return the node that the pod is bound to."""

@@ -37,6 +37,7 @@ class Devices:
 
     resource = DEVICES
     leads = True
+    optional = False
 
     def __init__(self, clock: HybridClock | None = None) -> None:
         self.known = Known()

@@ -11,6 +11,7 @@ class DeviceModels:
 
     resource = DEVICE_MODELS
     leads = False
+    optional = False
 
     def node_of(self, obj: JsonObject) -> NodeName | None:  # noqa: ARG002 - the port's signature
         """Return None: it names no node."""

@@ -1,0 +1,57 @@
+"""What a job asks of one node and what the node says of it, as cloud and edge read them alike."""
+
+from fedge_operations._kinds import (
+    CONFIG_UPDATE_JOB,
+    GROUP,
+    IMAGE_PRE_PULL_JOB,
+    JOB_GROUP,
+    JOB_VERSION,
+    NODE_TASKS,
+    NODE_UPGRADE_JOB,
+    VERSION,
+    Action,
+    CheckItem,
+    JobPhase,
+    Outcome,
+    TaskPhase,
+)
+from fedge_operations._progress import (
+    MAX_IMAGES,
+    MAX_REASON,
+    MAX_STEPS,
+    ImageResult,
+    Progress,
+    Step,
+    read_progress,
+)
+from fedge_operations._tasks import Pull, Task, Update, Upgrade, as_spec, read_task, task_name
+
+__all__ = [
+    "CONFIG_UPDATE_JOB",
+    "GROUP",
+    "IMAGE_PRE_PULL_JOB",
+    "JOB_GROUP",
+    "JOB_VERSION",
+    "MAX_IMAGES",
+    "MAX_REASON",
+    "MAX_STEPS",
+    "NODE_TASKS",
+    "NODE_UPGRADE_JOB",
+    "VERSION",
+    "Action",
+    "CheckItem",
+    "ImageResult",
+    "JobPhase",
+    "Outcome",
+    "Progress",
+    "Pull",
+    "Step",
+    "Task",
+    "TaskPhase",
+    "Update",
+    "Upgrade",
+    "as_spec",
+    "read_progress",
+    "read_task",
+    "task_name",
+]

@@ -22,6 +22,7 @@ class Recording:
 
     resource = DEVICES
     leads = True
+    optional = False
 
     def __init__(self) -> None:
         self.written: list[tuple[float, str, Any]] = []

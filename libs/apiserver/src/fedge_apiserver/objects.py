@@ -151,8 +151,7 @@ def prepare_new(resource: Resource, value: JsonObject, namespace: str, now: date
     _complete(rules, value)
     check_metadata(value, causes, rules.check_name)
     rules.check(value, causes)
-    if resource.structural is not None:
-        check_structural(value, resource.structural, causes)
+    _check_custom(resource, value, None, causes)
     if causes.found:
         raise invalid(resource, meta.get("name", ""), causes)
     rules.create(value)
@@ -202,8 +201,7 @@ def prepare_update(
     rules.check(new, causes)
     if subresource == "":
         rules.check_update(new, old, causes)
-    if resource.structural is not None:
-        check_structural(new, resource.structural, causes)
+    _check_custom(resource, new, old, causes)
     if causes.found:
         raise invalid(resource, name, causes)
     if subresource == "":
@@ -241,6 +239,16 @@ def check_preconditions(
                 f"ResourceVersion in object meta: {meta['resourceVersion']}",
             )
         raise conflict(resource, name, STALE)
+
+
+def _check_custom(
+    resource: Resource, value: JsonObject, old: JsonObject | None, causes: Causes
+) -> None:
+    """Add what its definition does not allow in a custom resource."""
+    if resource.structural is not None:
+        check_structural(value, resource.structural, causes)
+    if resource.rules is not None and not causes.found:
+        resource.rules.check(value, old, causes)
 
 
 def _complete(rules: Rules, value: JsonObject) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
+from fedge_apiserver.rules import RuleTree
 from fedge_objects import JsonObject
 
 ALL_VERBS: Final = (
@@ -43,6 +44,7 @@ class Resource:
         selectable: fields that a field selector may name, beside name and namespace.
         structural: a custom resource's OpenAPI schema.
         columns: a custom resource's ``additionalPrinterColumns``.
+        rules: a custom resource's validation rules; None if it has none.
         converts: what is stored may look different from what is served.
     """
 
@@ -61,6 +63,7 @@ class Resource:
     selectable: tuple[str, ...] = ()
     structural: JsonObject | None = None
     columns: tuple[JsonObject, ...] = ()
+    rules: RuleTree | None = None
     converts: bool = False
 
     @property

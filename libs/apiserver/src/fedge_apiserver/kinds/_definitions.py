@@ -10,6 +10,7 @@ from fedge_apiserver.errors import Causes
 from fedge_apiserver.kinds._metadata import check_label, check_subdomain
 from fedge_apiserver.kinds._rules import Rules
 from fedge_apiserver.resources import Resource, version_rank
+from fedge_apiserver.rules import check_rules, rule_tree
 from fedge_apiserver.schema import check_schema
 from fedge_objects import JsonObject
 
@@ -27,6 +28,7 @@ def resources_of(definition: JsonObject) -> list[Resource]:
         if not version.get("served"):
             continue
         subresources = version.get("subresources") or {}
+        structural = (version.get("schema") or {}).get("openAPIV3Schema") or {}
         found.append(
             Resource(
                 group=spec["group"],
@@ -43,7 +45,8 @@ def resources_of(definition: JsonObject) -> list[Resource]:
                     field["jsonPath"].removeprefix(".")
                     for field in version.get("selectableFields") or ()
                 ),
-                structural=(version.get("schema") or {}).get("openAPIV3Schema") or {},
+                structural=structural,
+                rules=rule_tree(structural),
                 columns=tuple(version.get("additionalPrinterColumns") or (_AGE,)),
                 converts=len(versions) > 1,
             )
@@ -148,7 +151,10 @@ def _check_versions(versions: list[dict[str, Any]], causes: Causes) -> None:
         if schema is None:
             causes.required(here, "schemas are required")
         else:
+            before = len(causes.found)
             check_schema(schema, here, causes)
+            if len(causes.found) == before:
+                check_rules(schema, here, causes)
             if isinstance(schema, dict) and schema.get("type") not in (None, "object"):
                 causes.invalid(f"{here}.type", schema["type"], "must be object at the root")
         for position, column in enumerate(version.get("additionalPrinterColumns") or ()):

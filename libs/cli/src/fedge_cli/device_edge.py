@@ -152,7 +152,8 @@ class Edge:
         try:
             with closing(_opened(path)) as connection:
                 [version] = connection.execute("PRAGMA user_version").fetchone()
-                if version != _SCHEMA:
+                # of its minor versions a newer one only adds (see fedge_store)
+                if _SCHEMA not in {version, version // 1000}:
                     raise CommandError(
                         f"the twins at {path} have version {version}, this command reads "
                         f"{_SCHEMA}: use the fedge that runs on this node"

@@ -29,7 +29,8 @@ STATUSES_ASKED: Final = "fedge.statuses.asked"
 DIGEST_ASKED: Final = "fedge.digest.asked"
 """Hub asks meta what lies in branches of the tree of its versions (``fedge_objects.VersionTree``).
 
-data: ``{"prefixes": [str, ...]}``; none: both sides have the same, nothing is asked."""
+data: ``{"prefixes": [str, ...], "protocol": str}``; no prefixes: both sides have the same, nothing
+is asked. ``protocol``: see ``fedge_fabric.protocol``."""
 
 DIGEST_TAKEN: Final = "fedge.digest.taken"
 """What meta holds, tombstones too, as far as it was asked; unasked the hash of the whole.
@@ -50,7 +51,8 @@ data: ``{"uid": str, "status": {...}, "observed": [incarnation, sequence], "fini
 NODE_ALIVE: Final = "fedge.node.alive"
 """A heartbeat; expires on its way.
 
-data: ``{"interval_seconds": float, "backlog": {class: messages that wait to go up} | absent}``."""
+data: ``{"interval_seconds": float, "protocol": str, "backlog": {class: messages that wait to go up}
+| absent}``; ``protocol``: see ``fedge_fabric.protocol``."""
 
 EVENT_RECORDED: Final = "fedge.event.recorded"
 """A Kubernetes Event. data: the ``v1`` Event object."""

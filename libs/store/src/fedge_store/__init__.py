@@ -7,7 +7,16 @@ small one of edged's: which requests it has begun (``BegunRequests``).
 
 from fedge_store._begun import BegunRequests
 from fedge_store._reader import ObjectReader
-from fedge_store._schema import StoreError
+from fedge_store._schema import StoreError, fits, major_of
 from fedge_store._writer import ObjectStore, Outgoing, OutgoingRow
 
-__all__ = ["BegunRequests", "ObjectReader", "ObjectStore", "Outgoing", "OutgoingRow", "StoreError"]
+__all__ = [
+    "BegunRequests",
+    "ObjectReader",
+    "ObjectStore",
+    "Outgoing",
+    "OutgoingRow",
+    "StoreError",
+    "fits",
+    "major_of",
+]

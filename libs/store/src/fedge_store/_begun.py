@@ -15,6 +15,7 @@ from typing import Final, TypeVar
 
 from fedge_fabric import UnavailableError
 from fedge_sealing import make_private
+from fedge_store._schema import fits
 
 T = TypeVar("T")
 
@@ -88,12 +89,12 @@ class BegunRequests:
 
     def _prepare(self, file: sqlite3.Connection) -> None:
         [found] = file.execute("PRAGMA user_version").fetchone()
-        if found > _VERSION:
+        if not fits(found, _VERSION):
             raise UnavailableError(
                 f"{self._path} has version {found}, this fedge knows {_VERSION}: run the newer"
                 " fedge again, or remove the file"
             )
-        if found < _VERSION:
+        if not found:
             file.executescript(
                 f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT;"
             )

@@ -8,6 +8,13 @@ from typing import Final
 
 SCHEMA_VERSION: Final = 1
 
+MINORS: Final = 1000
+"""A file's ``user_version`` is its major version, or that times this plus a minor one: 1, 1001.
+
+A newer minor version only adds: tables, and columns with a default. So a fedge of one minor version
+before reads and writes it, which is what going back after an upgrade needs. Statements name the
+columns that they mean."""
+
 SCHEMA: Final = """
 CREATE TABLE objects (
     resource    TEXT    NOT NULL,
@@ -32,3 +39,13 @@ CREATE TABLE outbox (
 
 class StoreError(Exception):
     """The file cannot be used; the message names it and the remedy."""
+
+
+def fits(found: int, known: int) -> bool:
+    """Whether a file of version ``found`` can be used by who knows ``known``; 0 is a new file."""
+    return found == 0 or major_of(found) <= major_of(known)
+
+
+def major_of(version: int) -> int:
+    """Return the major version of a file."""
+    return version // MINORS if version >= MINORS else version

@@ -20,7 +20,7 @@ from fedge_fabric import Envelope, UnavailableError
 from fedge_objects import Change, ObjectKey, Version, split_trace
 from fedge_sealing import make_private
 from fedge_store._connecting import connected
-from fedge_store._schema import SCHEMA, SCHEMA_VERSION, StoreError
+from fedge_store._schema import SCHEMA, SCHEMA_VERSION, StoreError, fits
 from fedge_tracing import names
 
 
@@ -82,7 +82,9 @@ class ObjectStore:
         key = change.key
         async with self._transaction() as connection:
             cursor = await connection.execute(
-                "INSERT INTO objects VALUES (?, ?, ?, ?, ?, ?, ?)"
+                "INSERT INTO objects"
+                " (resource, namespace, name, decided, revision, body, traceparent)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)"
                 " ON CONFLICT DO UPDATE SET decided = excluded.decided,"
                 " revision = excluded.revision, body = excluded.body,"
                 " traceparent = excluded.traceparent"
@@ -251,9 +253,9 @@ def _row(row_id: int, exchange: str, routing_key: str, envelope: bytes) -> Outgo
 async def _prepare(connection: aiosqlite.Connection, path: Path) -> None:
     rows = list(await connection.execute_fetchall("PRAGMA user_version"))
     found: int = rows[0][0]
-    if found == SCHEMA_VERSION:
+    if found and fits(found, SCHEMA_VERSION):
         return
-    if found > SCHEMA_VERSION:
+    if not fits(found, SCHEMA_VERSION):
         raise StoreError(
             f"the store at {path} has version {found}, this fedge knows {SCHEMA_VERSION}: "
             "run the newer fedge again, or move the file away and let the cloud fill a new one"

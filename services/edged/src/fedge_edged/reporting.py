@@ -23,6 +23,7 @@ from fedge_edged.tokens import Wish
 from fedge_fabric import Address, Envelope, MessageClass, UnavailableError, kinds
 from fedge_fabric import topology as t
 from fedge_fabric.effects import Effects
+from fedge_fabric.protocol import PROTOCOL
 from fedge_fabric.streams import Numbering
 from fedge_objects import JsonObject, NodeName, ObjectKey, Version
 from fedge_service import backoff
@@ -191,6 +192,7 @@ class Reporting:
                         source=self._source,
                         data={
                             "interval_seconds": interval_seconds,
+                            "protocol": PROTOCOL,
                             "backlog": await self._backlog(fabric),
                         },
                     ),

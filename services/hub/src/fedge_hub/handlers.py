@@ -12,6 +12,7 @@ from fedge_fabric import (
     change_of,
     fields,
     kinds,
+    protocol,
 )
 from fedge_fabric import topology as t
 from fedge_fabric.fabric import Delivery, Fabric
@@ -36,6 +37,7 @@ class Handlers:
         self._events = events
         self._cloud = cloud
         self._requests = requests
+        self._protocols: dict[NodeName, str] = {}
 
     def subscribe(self, fabric: Fabric) -> None:
         """Take part in all of hub's queues."""
@@ -70,6 +72,7 @@ class Handlers:
         match envelope.type:
             case kinds.NODE_ALIVE:
                 interval = fields.interval(envelope.data)
+                self._look_at_protocol(node, envelope.data)
                 await self._nodes.heard(node, interval, _backlog(envelope.data))
                 await self._cloud.pass_on(delivery.routing_key, envelope)
             case kinds.OBJECT_STORED:
@@ -85,6 +88,15 @@ class Handlers:
                 await self._cloud.pass_on(delivery.routing_key, envelope)
             case other:
                 raise InvalidError(f"message type {other!r} is no state that hub knows")
+
+    def _look_at_protocol(self, node: NodeName, data: Any) -> None:
+        """Say it, once, of a node that is more than a minor version apart."""
+        told = fields.text(data, "protocol", default="1.0")
+        if self._protocols.get(node, "") == told:
+            return
+        self._protocols[node] = told
+        if not protocol.understands(told):
+            log.warning("protocol_differs", node=node, reason=protocol.mismatch(told))
 
     async def on_event(self, delivery: Delivery) -> None:
         """Take an event that a node recorded."""

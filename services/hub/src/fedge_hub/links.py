@@ -17,6 +17,7 @@ from fedge_fabric import (
 from fedge_fabric import topology as t
 from fedge_fabric.definitions import link_queue
 from fedge_fabric.fabric import Fabric
+from fedge_fabric.protocol import PROTOCOL
 from fedge_hub.ports import CloudLink, Downlink, NoSealingKeyError, SealingKeys
 from fedge_objects import Change, NodeName
 from fedge_sealing import CONFIDENTIAL, seal_change
@@ -57,7 +58,7 @@ class FabricDownlink(Downlink):
 
     @override
     async def ask_digest(self, node: NodeName, prefixes: Collection[str]) -> None:
-        data = {"prefixes": sorted(prefixes)}
+        data = {"prefixes": sorted(prefixes), "protocol": PROTOCOL}
         await self._ask(node, Envelope(type=kinds.DIGEST_ASKED, source=SOURCE, data=data), "digest")
 
     @override

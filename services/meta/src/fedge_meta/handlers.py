@@ -1,11 +1,15 @@
 """Messages in: objects, and the question what the node has."""
 
-from fedge_fabric import InvalidError, MalformedError, change_of, fields, kinds
+import structlog
+
+from fedge_fabric import InvalidError, MalformedError, change_of, fields, kinds, protocol
 from fedge_fabric import topology as t
 from fedge_fabric.fabric import Delivery, Fabric
 from fedge_meta.digests import Digests
 from fedge_meta.keeping import Keeping
 from fedge_objects import MAX_BRANCHES, NodeName, is_branch
+
+log = structlog.stdlib.get_logger("fedge.meta")
 
 
 class Handlers:
@@ -14,6 +18,7 @@ class Handlers:
     def __init__(self, keeping: Keeping, digests: Digests) -> None:
         self._keeping = keeping
         self._digests = digests
+        self._protocol = "1.0"
 
     def subscribe(self, fabric: Fabric, node: NodeName) -> None:
         """Take part in all of meta's queues."""
@@ -31,6 +36,7 @@ class Handlers:
         if delivery.envelope.type != kinds.DIGEST_ASKED:
             raise InvalidError(f"message type {delivery.envelope.type!r} is no request to meta")
         prefixes = fields.array(delivery.envelope.data, "prefixes")
+        self._look_at_protocol(fields.text(delivery.envelope.data, "protocol", default="1.0"))
         if len(prefixes) > MAX_BRANCHES:
             raise InvalidError(
                 f"a question for {len(prefixes)} branches: more than {MAX_BRANCHES} are not told"
@@ -39,3 +45,9 @@ class Handlers:
             raise MalformedError("a question for a digest of what is no branch")
         if prefixes:
             await self._digests.tell(set(prefixes))
+
+    def _look_at_protocol(self, told: str) -> None:
+        """Say it, once, of a cloud that is more than a minor version apart."""
+        if told != self._protocol and not protocol.understands(told):
+            log.warning("protocol_differs", reason=protocol.mismatch(told))
+        self._protocol = told

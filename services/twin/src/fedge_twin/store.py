@@ -22,6 +22,7 @@ import structlog
 from fedge_fabric import UnavailableError
 from fedge_objects import JsonObject, ObjectKey, Version
 from fedge_sealing import make_private
+from fedge_store import fits, major_of
 from fedge_twin.device import DEVICE_MODELS, DEVICES, By, Device, Property, Side, Wish
 
 log = structlog.stdlib.get_logger("fedge.twin")
@@ -81,7 +82,8 @@ CREATE TABLE history (
 ALTER TABLE devices DROP COLUMN sequence;
 """,
 )
-"""Step ``n`` brings a file of version ``n`` to ``n + 1``; what SQL cannot say is in ``_moved``."""
+"""Step ``n`` brings a file of major version ``n`` to the next; what SQL cannot say is in ``_move``.
+Of minor versions ``fedge_store`` tells."""
 
 HISTORY: Final = 20
 """So many of its last values are kept of each property, desired and reported together."""
@@ -90,6 +92,16 @@ MAX_REMEMBERED_BYTES: Final = 1024
 
 _MOVED_IN: Final = 2
 _DEVICE_COLUMNS = "namespace, name, uid, decided, revision, description, model, state, last_online"
+
+_PUT_DEVICE = (
+    f"INSERT OR REPLACE INTO devices ({_DEVICE_COLUMNS})"  # noqa: S608 - a constant
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_PUT_TWIN = "INSERT OR REPLACE INTO twins (namespace, device, property, body) VALUES (?, ?, ?, ?)"
+_PUT_HISTORY = (
+    "INSERT OR REPLACE INTO history (namespace, device, property, slot, number, body)"
+    " VALUES (?, ?, ?, ?, ?, ?)"
+)
 
 
 class StoreError(Exception):
@@ -249,9 +261,9 @@ class TwinStore:
                 (f"DELETE FROM {table} WHERE namespace = ? AND device = ? AND property = ?", gone)  # noqa: S608
                 for table in ("twins", "history")
             ),
-            ("INSERT OR REPLACE INTO devices VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", devices),
-            ("INSERT OR REPLACE INTO twins VALUES (?, ?, ?, ?)", twins),
-            ("INSERT OR REPLACE INTO history VALUES (?, ?, ?, ?, ?, ?)", history),
+            (_PUT_DEVICE, devices),
+            (_PUT_TWIN, twins),
+            (_PUT_HISTORY, history),
         ]
         await self._write([each for each in steps if each[1]])
 
@@ -323,12 +335,13 @@ def _entries(before: Property | None, after: Property) -> list[tuple[str, int, b
 
 async def _migrate(connection: aiosqlite.Connection, path: Path) -> None:
     [[found]] = await connection.execute_fetchall("PRAGMA user_version")
-    if found > len(MIGRATIONS):
+    if not fits(found, len(MIGRATIONS)):
         raise StoreError(
             f"the twins at {path} have version {found}, this fedge knows {len(MIGRATIONS)}: "
             "run the newer fedge again, or move the file away and let devices report anew"
         )
-    for version, script in enumerate(MIGRATIONS[found:], start=found + 1):
+    before = major_of(found)
+    for version, script in enumerate(MIGRATIONS[before:], start=before + 1):
         if version == 1:
             script += "INSERT INTO file VALUES (0);"  # noqa: PLW2901
         await connection.execute("BEGIN IMMEDIATE")
@@ -357,7 +370,7 @@ async def _move(connection: aiosqlite.Connection) -> None:
             reported=_side("device", *sides[3:]),
         )
         moved.append((namespace, device, name, msgspec.json.encode(each)))
-    await connection.executemany("INSERT INTO twins VALUES (?, ?, ?, ?)", moved)
+    await connection.executemany(_PUT_TWIN, moved)
     await connection.execute("DROP TABLE properties")
 
 

@@ -1,0 +1,22 @@
+BEGIN TRANSACTION;
+CREATE TABLE objects (
+    resource    TEXT    NOT NULL,
+    namespace   TEXT    NOT NULL,
+    name        TEXT    NOT NULL,
+    decided     INTEGER NOT NULL,
+    revision    INTEGER NOT NULL,
+    body        BLOB,
+    traceparent TEXT    NOT NULL DEFAULT '',
+    PRIMARY KEY (resource, namespace, name)
+) WITHOUT ROWID;
+INSERT INTO "objects" VALUES('configmaps','default','c',20,15,NULL,'');
+INSERT INTO "objects" VALUES('pods','default','a',12,12,X'7B226D65746164617461223A7B226E616D65223A2261222C226E616D657370616365223A2264656661756C74222C22756964223A227569642D61227D2C2273706563223A7B7D7D','00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01 1800000000.500000');
+CREATE TABLE outbox (
+    id          INTEGER PRIMARY KEY AUTOINCREMENT,
+    exchange    TEXT    NOT NULL,
+    routing_key TEXT    NOT NULL,
+    envelope    BLOB    NOT NULL
+);
+DELETE FROM "sqlite_sequence";
+COMMIT;
+PRAGMA user_version = 1;

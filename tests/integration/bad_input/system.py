@@ -60,6 +60,10 @@ class System:
     kube: KubeClient
     url: str
     mqtt_url: str
+    kubeconfig: Path
+    edge_api: Path
+    """Folder of the edge's API."""
+    services: "dict[str, tuple[Plugin, Any]]" = field(default_factory=dict)
     running: dict[str, asyncio.Future[None]] = field(default_factory=dict)
     queues: dict[str, Queue] = field(default_factory=dict)
     fabrics: list[Fabric] = field(default_factory=list)
@@ -79,6 +83,31 @@ class System:
                 self.check_running()
                 if await condition():
                     return
+
+    async def start(self, name: str) -> None:
+        """Start a service, and wait until it serves."""
+        run, settings = self.services[name]
+        ready = asyncio.Event()
+        running = self.running[name] = asyncio.ensure_future(run(settings, ready.set))
+        waiting = asyncio.create_task(ready.wait())
+        try:
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                await asyncio.wait({running, waiting}, return_when=asyncio.FIRST_COMPLETED)
+            self.check_running()
+        finally:
+            waiting.cancel()
+
+    async def stop(self, *names: str) -> None:
+        """Stop services, the last first."""
+        for name in reversed(names):
+            running = self.running.pop(name, None)
+            if running is None:
+                continue
+            running.cancel()
+            await asyncio.wait({running}, timeout=DEADLINE_SECONDS)
+            assert running.done(), f"{name} does not stop"
+            if not running.cancelled():
+                running.result()
 
     async def check(self) -> None:
         """See that what people and devices do has its full effect, on both sides."""
@@ -153,7 +182,7 @@ async def system(
     broker: SharedBroker, redis_url: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[System]:
     """Run everything."""
-    [http_port] = free_ports(1)
+    http_port, edge_api_port = free_ports(2)
     edge = EdgeSettings(
         node_name=NODE, amqp_url=broker.url, data_dir=folder / "edge", heartbeat_seconds=1.0
     )
@@ -177,7 +206,13 @@ async def system(
             await kube.create(CUSTOM_RESOURCE_DEFINITIONS, yaml.safe_load(path.read_text()))
         model = ROOT / "examples" / "thermometer" / "model.yaml"
         await kube.create(DEVICE_MODELS, yaml.safe_load(model.read_text()))
-        made = System(kube=kube, url=broker.url, mqtt_url=broker.mqtt_url)
+        made = System(
+            kube=kube,
+            url=broker.url,
+            mqtt_url=broker.mqtt_url,
+            kubeconfig=kubeconfig,
+            edge_api=folder / "edge" / "api",
+        )
         _record(made, monkeypatch)
         services: dict[str, tuple[Plugin, Any]] = {
             "hub": (hub.run, HubSettings(
@@ -189,14 +224,18 @@ async def system(
             "device": (device.run, DeviceSettings(
                 amqp_url=broker.url, kubeconfig=kubeconfig, write_every_seconds=0.0
             )),
-            "meta": (meta.run, MetaSettings(edge=edge)),
+            "meta": (
+                meta.run, MetaSettings(edge=edge, api_port=edge_api_port, api_address="")
+            ),
             "twin": (twin.run, TwinSettings(mqtt_url=broker.mqtt_url, edge=edge)),
             "edged": (edged.run, EdgedSettings(
                 pod_log_dir=folder / "logs", run_dir=folder / "run", eviction_hard={}, edge=edge
             )),
         }  # fmt: skip
-        for name, (run, settings) in services.items():
-            await stack.enter_async_context(_running(made, name, run, settings))
+        made.services = services
+        stack.push_async_callback(made.stop, *services)
+        for name in services:
+            await made.start(name)
         await made.becomes(made.is_registered)
         yield made
 
@@ -212,25 +251,6 @@ def _record(made: System, monkeypatch: pytest.MonkeyPatch) -> None:
         subscribe(self, queue, handler)
 
     monkeypatch.setattr(Fabric, "subscribe", recording)
-
-
-@asynccontextmanager
-async def _running(made: System, name: str, run: Plugin, settings: Any) -> AsyncIterator[None]:
-    ready = asyncio.Event()
-    running = made.running[name] = asyncio.ensure_future(run(settings, ready.set))
-    waiting = asyncio.create_task(ready.wait())
-    try:
-        async with asyncio.timeout(DEADLINE_SECONDS):
-            await asyncio.wait({running, waiting}, return_when=asyncio.FIRST_COMPLETED)
-        made.check_running()
-        yield
-    finally:
-        waiting.cancel()
-        running.cancel()
-        await asyncio.wait({running}, timeout=DEADLINE_SECONDS)
-        assert running.done(), f"{name} does not stop"
-        if not running.cancelled():
-            running.result()
 
 
 def reason_of(letter: JsonObject) -> str:

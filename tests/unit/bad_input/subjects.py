@@ -344,7 +344,7 @@ class Meta:
 
     def __init__(self, store: ObjectStore, seal: NodeSeal) -> None:
         self.line, self.store = Line(), store
-        self.keeping = Keeping(node=NODE, store=store, seal=seal)
+        self.keeping = Keeping(node=NODE, store=store, seal=seal, effects=Effects(NODE, "meta"))
         digests = Digests(keeping=self.keeping, fabric=self.line.fabric, every=_NEVER)
         MetaHandlers(self.keeping, digests).subscribe(self.line.fabric, NODE)
         self._revision = 10

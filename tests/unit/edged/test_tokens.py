@@ -54,6 +54,7 @@ class Cloud:
         self.tokens = NodeTokens(
             folder=self.folder,
             key_file=self.folder / "token.key",
+            issuers_file=self.folder / "api" / "issuers.json",
             node="edge-1",
             clock=LoopClock(),
             offline=self.offline,

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from fedge_fabric import InvalidError, kinds, topology
+from fedge_fabric.effects import Effects
 from fedge_meta.keeping import Keeping
 from fedge_objects import Change, NodeName, ObjectKey, Version, VersionTree
 from fedge_sealing import NodeSeal, SealingKey, is_sealed, seal_change
@@ -34,7 +35,7 @@ def seal(tmp_path: Path) -> NodeSeal:
 
 @pytest.fixture
 def keeping(store: ObjectStore, seal: NodeSeal) -> Keeping:
-    return Keeping(node=NODE, store=store, seal=seal)
+    return Keeping(node=NODE, store=store, seal=seal, effects=Effects(NODE, "meta"))
 
 
 async def test_change_is_stored_with_the_word_to_hub_and_to_the_neighbours(

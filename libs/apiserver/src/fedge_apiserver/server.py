@@ -6,7 +6,6 @@ streams are ended.
 
 import asyncio
 import socket
-import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,12 +13,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import structlog
-import uvicorn
 
 from fedge_apiserver.access import bootstrap_roles
 from fedge_apiserver.controllers import run_controllers
 from fedge_apiserver.http import ApiApplication
-from fedge_apiserver.peers import PeerProtocol
+from fedge_apiserver.listening import answering, listen
 from fedge_apiserver.registry import Registry
 from fedge_apiserver.resources import Catalog
 from fedge_apiserver.security import load_credentials, make_kubeconfig, write_private
@@ -29,10 +27,6 @@ from fedge_apiserver.store import Store
 from fedge_apiserver.tokens import TokenKey
 
 log = structlog.stdlib.get_logger("fedge.apiserver")
-
-_BACKLOG = 1024
-_IDLE_SECONDS = 75
-_STOP_SECONDS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,19 +40,6 @@ class Endpoint:
 
     url: str
     kubeconfig: Path
-
-
-class _Listener(uvicorn.Server):
-    """uvicorn without signal handlers: the process belongs to somebody else."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.answers = asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start to listen."""
-        await super().startup(sockets)
-        self.answers.set()
 
 
 @asynccontextmanager
@@ -91,48 +72,24 @@ async def running_server(settings: ApiServerSettings) -> AsyncIterator[Endpoint]
         kubeconfig = settings.kubeconfig or settings.data_dir / "kubeconfig"
         kubeconfig.parent.mkdir(parents=True, exist_ok=True)
         write_private(kubeconfig, make_kubeconfig(url, credentials))
-        config = uvicorn.Config(
-            application,
-            loop="none",
-            http=PeerProtocol,
-            ws="websockets-sansio",
-            lifespan="off",
-            interface="asgi3",
-            access_log=False,
-            log_config=None,
-            log_level="error",
-            server_header=False,
-            date_header=False,
-            timeout_keep_alive=_IDLE_SECONDS,
-            timeout_graceful_shutdown=_STOP_SECONDS,
-            ssl_certfile=str(credentials.certificate),
-            ssl_keyfile=str(credentials.key),
-            ssl_ca_certs=str(credentials.authority_file),
-            # Those who have a certificate may show it; a token will do too.
-            ssl_cert_reqs=ssl.CERT_OPTIONAL,
-        )
-        config.load()
-        if config.ssl is not None:
-            config.ssl.minimum_version = ssl.TLSVersion.TLSv1_2
-        listener = _Listener(config)
-        async with asyncio.TaskGroup() as tasks:
-            serving = tasks.create_task(
-                listener._serve([listening]),  # noqa: SLF001 - serve() would take the signals
-                name="apiserver-listener",
-            )
+        async with (
+            answering(
+                application,
+                [listening],
+                certificate=credentials.certificate,
+                key=credentials.key,
+                client_authorities=credentials.authority_file,
+            ),
+            asyncio.TaskGroup() as tasks,
+        ):
             controlling = tasks.create_task(
                 run_controllers(registry, settings), name="apiserver-controllers"
             )
-            await listener.answers.wait()
             log.info("apiserver_answers", url=url, kubeconfig=str(kubeconfig))
             try:
                 yield Endpoint(url, kubeconfig)
             finally:
                 controlling.cancel()
-                application.stop()
-                listener.should_exit = True
-                await asyncio.wait([serving])
-                await application.close()
     finally:
         listening.close()
         await store.close()
@@ -148,20 +105,11 @@ def _listen(settings: ApiServerSettings) -> socket.socket:
     Raises:
         OSError: the address is taken or not ours.
     """
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    # With the protocol named, asyncio turns Nagle's algorithm off for what is accepted: an answer
-    # in two parts would wait for the client's delayed acknowledgement otherwise.
-    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind((settings.host, settings.port))
-        listening.listen(_BACKLOG)
-        listening.setblocking(False)
+        return listen(settings.host, settings.port)
     except OSError as exc:
-        listening.close()
         raise OSError(
             exc.errno,
             f"cannot listen on {settings.host}:{settings.port}: {exc.strerror}; stop what uses "
             "it, or set FEDGE_APISERVER_PORT",
         ) from exc
-    return listening

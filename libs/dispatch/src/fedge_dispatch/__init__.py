@@ -4,10 +4,11 @@ What controller and device have in common. Each brings its kinds of objects as p
 """
 
 from fedge_dispatch.budget import Budget
-from fedge_dispatch.placement import Complete, Decision, Made, Placement
+from fedge_dispatch.placement import Complete, Decision, Made, Placement, group_key
 from fedge_dispatch.reports import Reports, answered
 from fedge_dispatch.resources import (
     Companion,
+    Joining,
     Maker,
     Report,
     ResourcePlugin,
@@ -21,6 +22,7 @@ __all__ = [
     "Companion",
     "Complete",
     "Decision",
+    "Joining",
     "Made",
     "Maker",
     "Placement",
@@ -29,6 +31,7 @@ __all__ = [
     "ResourcePlugin",
     "answered",
     "given_to_nodes",
+    "group_key",
     "load_resources",
     "serve",
 ]

@@ -12,6 +12,15 @@ from dataclasses import dataclass, field
 from fedge_objects import Change, JsonObject, NodeName, ObjectKey, Version
 
 
+GROUP = "group"
+"""Resource of keys that name no object: who needs such a key needs whatever has joined it."""
+
+
+def group_key(kind: str, name: str, namespace: str = "") -> ObjectKey:
+    """Return the key of a group of objects, e.g. all config maps of a namespace."""
+    return ObjectKey(GROUP, namespace, f"{kind}:{name}")
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
     """What one node should have of one object."""
@@ -103,6 +112,8 @@ class Placement:
         self._objects: dict[ObjectKey, _Known] = {}
         self._leads: dict[ObjectKey, _Lead] = {}
         self._followers_needs: dict[ObjectKey, frozenset[ObjectKey]] = {}
+        self._joined: dict[ObjectKey, frozenset[ObjectKey]] = {}
+        """Of followers, the groups that they are in."""
         self._needs: dict[NodeName, dict[ObjectKey, _Need]] = defaultdict(dict)
         self._nodes: set[NodeName] = set()
         self._listed: set[str] = set()
@@ -127,6 +138,7 @@ class Placement:
         *,
         node: NodeName | None,
         needs: frozenset[ObjectKey],
+        joins: frozenset[ObjectKey] = frozenset(),
         decided: int | None = None,
     ) -> list[Decision]:
         """Take an object's state and return what follows.
@@ -137,6 +149,7 @@ class Placement:
             revision: its own revision.
             node: the node that it names.
             needs: what that node needs because of it.
+            joins: groups that a following object is in; who needs a group needs the object.
             decided: the revision of the list that it came in. It is later than whatever was decided
                 before the list was made, here or by a predecessor; a watched change is that itself.
         """
@@ -151,7 +164,11 @@ class Placement:
         if decided is None:  # while a list is taken in, others of it are not known yet
             self._see(key.resource, revision)
         if key.resource in self._following:
-            return self._put_following(key, obj, revision, needs, decided or revision)
+            decided = decided or revision
+            return [
+                *self._put_following(key, obj, revision, needs, decided),
+                *self._join(key, joins, decided),
+            ]
         decisions = []
         old = self._leads.get(key)
         if old is not None and old.node != node:
@@ -201,7 +218,7 @@ class Placement:
             for each, need in self._needing(key):
                 decisions.append(self._decide(each, key, Version(need.decided, revision), None))
                 decisions += self._need_no_more(each, key, needs, revision)
-            return decisions
+            return [*decisions, *self._join(key, frozenset(), revision)]
         lead = self._leads.get(key)
         return [] if lead is None else self._leave(key, lead, revision)
 
@@ -233,6 +250,8 @@ class Placement:
                 version = Version(known.revision, known.revision)
                 yield self._decide(node, key, version, known.object)
         for key, need in self._needs.get(node, {}).items():
+            if key.resource == GROUP:
+                continue
             if known := self._objects.get(key):
                 keys[key.resource].add(key)
                 yield self._decide(node, key, Version(need.decided, known.revision), known.object)
@@ -284,6 +303,29 @@ class Placement:
             decisions += self._need_no_more(each, key, before - needs, decided)
         return decisions
 
+    def _join(
+        self, key: ObjectKey, groups: frozenset[ObjectKey], decided: int
+    ) -> list[Decision]:
+        """Take in which groups an object is now."""
+        before = self._joined.pop(key, frozenset())
+        if groups:
+            self._joined[key] = groups
+        decisions = []
+        one = frozenset({key})
+        for group in groups - before:
+            self._followers_needs[group] = self._followers_needs.get(group, frozenset()) | one
+            for node, _ in self._needing(group):
+                decisions += self._need(node, group, one, decided)
+        for group in before - groups:
+            left = self._followers_needs.get(group, frozenset()) - one
+            if left:
+                self._followers_needs[group] = left
+            else:
+                self._followers_needs.pop(group, None)
+            for node, _ in self._needing(group):
+                decisions += self._need_no_more(node, group, one, decided)
+        return decisions
+
     def _needing(self, key: ObjectKey) -> list[tuple[NodeName, _Need]]:
         return [(node, needs[key]) for node, needs in self._needs.items() if key in needs]
 
@@ -323,6 +365,8 @@ class Placement:
                 del self._needs[node][key]
                 own = self._followers_needs.get(key, ())
                 decisions += self._need_no_more(node, key, own, revision)
+                if key.resource == GROUP:
+                    continue
                 known = self._objects.get(key)
                 version = Version(revision, known.revision if known else revision)
                 decisions.append(self._decide(node, key, version, None))

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from fedge_dispatch.placement import Made
 from fedge_kube import KubeClient, Resource
@@ -66,6 +66,18 @@ class ResourcePlugin(Protocol):
             fedge_kube.UnreachableError: the API does not answer; the report comes again.
             fedge_kube.RefusedError: the API never takes it.
         """
+        ...
+
+
+@runtime_checkable
+class Joining(Protocol):
+    """A plugin whose objects go not only where they are named, but where a group of them is needed.
+
+    E.g. all roles of one user: nothing of the user's names them.
+    """
+
+    def joins(self, obj: JsonObject) -> frozenset[ObjectKey]:
+        """Return the groups (``group_key``) that the object is in: who needs one needs it."""
         ...
 
 

@@ -15,7 +15,7 @@ import structlog
 import fedge_tracing as tracing
 from fedge_dispatch.placement import Decision, Placement
 from fedge_dispatch.reports import Reports
-from fedge_dispatch.resources import Companion, Maker, ResourcePlugin, key_of, revision_of
+from fedge_dispatch.resources import Companion, Joining, Maker, ResourcePlugin, key_of, revision_of
 from fedge_dispatch.telling import Telling
 from fedge_kube import Changed, KubeClient, Listed, NotServed, Removed, observe
 from fedge_objects import JsonObject, ObjectKey
@@ -147,6 +147,7 @@ class Watching:
                 revision_of(obj),
                 node=plugin.node_of(obj),
                 needs=plugin.needs_of(obj),
+                joins=plugin.joins(obj) if isinstance(plugin, Joining) else frozenset(),
                 decided=decided,
             )
             self._tell(decisions, active)

@@ -64,7 +64,18 @@ data: ``{"uid": str, "service_account": str, "audience": str, "seconds": int}``.
 
 TOKEN_ISSUED: Final = "fedge.token.issued"  # noqa: S105
 """The token that was asked for. subject: the pod's key; data: what was asked, and ``{"token": str,
-"expires": RFC 3339}``."""
+"expires": RFC 3339, "issuer": str, "keys": [JWK]}``; the last two where the API tells them: by which
+keys the node's own API knows such tokens."""
+
+WRITE_ASKED: Final = "fedge.write.asked"
+"""A program on a node wants something written to the Kubernetes API. subject: the pod that it runs
+in, or the node for whoever is root there; data: see ``fedge_fabric.writes``."""
+
+WRITE_ANSWERED: Final = "fedge.write.answered"
+"""What the API answered to a write. subject: the question's id;
+
+data: ``{"code": HTTP code, "body": str, "conflict": [{"path": str, "edge": any, "cloud": any}]}``;
+a conflict: the write was not made, because the cloud's object was changed as well."""
 
 LOGS_ASKED: Final = "fedge.logs.asked"
 """Asks for a container's log.

@@ -15,6 +15,7 @@ Edge broker::
     (federation) ─► fedge.down ─► meta.state ─► meta;  edged.request ─► edged; ...
     meta ─► fedge.local ─► edged.objects, twin.objects ─► edged, twin
     meta, edged, twin ─► fedge.up ─► up.state|event|request|spans ─► (shovels) ─► cloud
+                         fedge.up ─► meta.overhears.* ─► meta
 
 Each queue that services consume together has a waiting room ``<queue>.later`` for what is tried
 again, and what can never be handled goes to ``fedge.dead`` with its reason.
@@ -40,6 +41,9 @@ RESYNC: Final = "resync"
 CLOUD_EXCHANGES: Final = (WANTED, DOWN, UP, REPORTED, CONTROL, DEAD)
 EDGE_EXCHANGES: Final = (DOWN, UP, LOCAL, DEAD)
 """All are durable topic exchanges."""
+
+_TOLD_OF: Final = ("pods", "nodes", "devices.devices.kubeedge.io")
+"""Of which objects edged and twin tell statuses."""
 
 RETRY_AFTER_SECONDS: Final = 2.0
 HANDED_SECONDS: Final = 10.0
@@ -169,6 +173,11 @@ def replicas_key(service: str) -> str:
     return f"replicas.{service}"
 
 
+def writes(service: str) -> Queue:
+    """Return a cloud service's queue for what programs on nodes want written."""
+    return Queue(f"{service}.writes", (Binding(REPORTED, "node.*.request.write.#"),), prefetch=32)
+
+
 def control(service: str, replica: str) -> Queue:
     """Return the queue in which each replica of a cloud service hears hub, and the others."""
     keys = (RESYNC, replicas_key(service))
@@ -200,6 +209,14 @@ def local_objects(service: str, resources: tuple[str, ...]) -> Queue:
 def local_key(resource: str, namespace: str, name: str) -> str:
     """Return the routing key by which meta tells its neighbours of a change."""
     return routing_key_of(("object", *map(encode_word, (resource, namespace, name))), kept=2)
+
+
+def meta_overhears(node: NodeName, replica: str) -> Queue:
+    """Return the queue in which meta hears what its neighbours say of objects; gone with it."""
+    own = f"node.{encode_word(node)}"
+    kept = (*(f"{own}.state.{encode_word(each)}.#" for each in _TOLD_OF), f"{own}.event.events.#")
+    bindings = tuple(Binding(UP, key) for key in kept)
+    return Queue(f"meta.overhears.{replica}", bindings, exclusive=True)
 
 
 def up_arguments(message_class: MessageClass) -> dict[str, object]:

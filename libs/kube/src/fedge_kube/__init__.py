@@ -14,6 +14,8 @@ from fedge_kube.errors import (
     UnreachableError,
 )
 from fedge_kube.resources import (
+    CLUSTER_ROLE_BINDINGS,
+    CLUSTER_ROLES,
     CONFIG_MAPS,
     CUSTOM_RESOURCE_DEFINITIONS,
     EVENTS,
@@ -21,6 +23,8 @@ from fedge_kube.resources import (
     NAMESPACES,
     NODES,
     PODS,
+    ROLE_BINDINGS,
+    ROLES,
     SECRETS,
     SERVICE_ACCOUNTS,
     Resource,
@@ -28,6 +32,8 @@ from fedge_kube.resources import (
 from fedge_kube.watching import Changed, Listed, NotServed, Removed, observe
 
 __all__ = [
+    "CLUSTER_ROLES",
+    "CLUSTER_ROLE_BINDINGS",
     "CONFIG_MAPS",
     "CUSTOM_RESOURCE_DEFINITIONS",
     "EVENTS",
@@ -35,6 +41,8 @@ __all__ = [
     "NAMESPACES",
     "NODES",
     "PODS",
+    "ROLES",
+    "ROLE_BINDINGS",
     "SECRETS",
     "SERVICE_ACCOUNTS",
     "STRATEGIC_MERGE_PATCH",

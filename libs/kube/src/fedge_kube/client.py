@@ -144,6 +144,14 @@ class KubeClient:
         answer = await self._call("POST", path, body=body)
         return dict(answer["status"])
 
+    async def issuer_keys(self) -> tuple[str, JsonObject]:
+        """Return who issues the tokens of service accounts, and the keys to check them by.
+
+        https://kubernetes.io/docs/tasks/configure-pod-container/configure-service-account/#service-account-issuer-discovery
+        """
+        said = await self._call("GET", "/.well-known/openid-configuration")
+        return str(said["issuer"]), await self._call("GET", "/openid/v1/jwks")
+
     async def patch(
         self,
         resource: Resource,

@@ -49,3 +49,8 @@ LEASES: Final = Resource("coordination.k8s.io", "v1", "leases")
 CUSTOM_RESOURCE_DEFINITIONS: Final = Resource(
     "apiextensions.k8s.io", "v1", "customresourcedefinitions", namespaced=False
 )
+_RBAC: Final = "rbac.authorization.k8s.io"
+ROLES: Final = Resource(_RBAC, "v1", "roles")
+ROLE_BINDINGS: Final = Resource(_RBAC, "v1", "rolebindings")
+CLUSTER_ROLES: Final = Resource(_RBAC, "v1", "clusterroles", namespaced=False)
+CLUSTER_ROLE_BINDINGS: Final = Resource(_RBAC, "v1", "clusterrolebindings", namespaced=False)

@@ -8,7 +8,7 @@ small one of edged's: which requests it has begun (``BegunRequests``).
 from fedge_store._begun import BegunRequests
 from fedge_store._reader import ObjectReader
 from fedge_store._schema import StoreError, fits, major_of
-from fedge_store._writer import ObjectStore, Outgoing, OutgoingRow
+from fedge_store._writer import ObjectStore, Outgoing, OutgoingRow, WaitingWrite
 
 __all__ = [
     "BegunRequests",
@@ -17,6 +17,7 @@ __all__ = [
     "Outgoing",
     "OutgoingRow",
     "StoreError",
+    "WaitingWrite",
     "fits",
     "major_of",
 ]

@@ -1,12 +1,14 @@
 """The tables, and how a file of another version is met.
 
 ``objects`` holds the newest version of each object or its tombstone, ``outbox`` the messages that
-were decided in the same transaction and that the broker has not confirmed yet.
+were decided in the same transaction and that the broker has not confirmed yet. ``writes`` holds
+what programs at the edge wrote to its API and the cloud has not answered yet, ``marks`` numbers
+that only rise.
 """
 
 from typing import Final
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 1001
 
 MINORS: Final = 1000
 """A file's ``user_version`` is its major version, or that times this plus a minor one: 1, 1001.
@@ -36,6 +38,23 @@ CREATE TABLE outbox (
 """
 """A NULL body is a tombstone. Beside the trace context stands since when it is here."""
 
+SINCE_1_1: Final = """
+CREATE TABLE IF NOT EXISTS writes (
+    number    INTEGER PRIMARY KEY AUTOINCREMENT,
+    id        TEXT    NOT NULL UNIQUE,
+    resource  TEXT    NOT NULL,
+    namespace TEXT    NOT NULL,
+    name      TEXT    NOT NULL,
+    body      BLOB    NOT NULL
+);
+
+CREATE TABLE IF NOT EXISTS marks (
+    name  TEXT    PRIMARY KEY,
+    value INTEGER NOT NULL
+) WITHOUT ROWID;
+"""
+"""What version 1.1 added."""
+
 
 class StoreError(Exception):
     """The file cannot be used; the message names it and the remedy."""
@@ -49,3 +68,8 @@ def fits(found: int, known: int) -> bool:
 def major_of(version: int) -> int:
     """Return the major version of a file."""
     return version // MINORS if version >= MINORS else version
+
+
+def minor_of(version: int) -> int:
+    """Return the minor version of a file."""
+    return version % MINORS if version >= MINORS else 0

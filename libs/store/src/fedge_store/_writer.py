@@ -20,7 +20,7 @@ from fedge_fabric import Envelope, UnavailableError
 from fedge_objects import Change, ObjectKey, Version, split_trace
 from fedge_sealing import make_private
 from fedge_store._connecting import connected
-from fedge_store._schema import SCHEMA, SCHEMA_VERSION, StoreError, fits
+from fedge_store._schema import SCHEMA, SCHEMA_VERSION, SINCE_1_1, StoreError, fits, minor_of
 from fedge_tracing import names
 
 
@@ -39,6 +39,23 @@ class OutgoingRow:
 
     id: int
     message: Outgoing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitingWrite:
+    """A write of a program at the edge, of which the cloud has said nothing yet.
+
+    Attributes:
+        number: its place in the order; 0 for one that is not stored yet.
+        id: by which a repeat of it is recognised.
+        key: the object that is written.
+        body: what is written, in a form that the writer knows; sealed if it is confidential.
+    """
+
+    number: int = 0
+    id: str
+    key: ObjectKey
+    body: bytes
 
 
 class ObjectStore:
@@ -190,6 +207,69 @@ class ObjectStore:
         async with self._transaction() as connection:
             await connection.execute("DELETE FROM outbox WHERE id <= ?", (last_id,))
 
+    async def next_mark(self, name: str) -> int:
+        """Count a mark up and return it: no number is returned twice, whatever happens."""
+        async with self._transaction() as connection:
+            rows = list(
+                await connection.execute_fetchall(
+                    "INSERT INTO marks VALUES (?, 1)"
+                    " ON CONFLICT DO UPDATE SET value = value + 1 RETURNING value",
+                    (name,),
+                )
+            )
+        return int(rows[0][0])
+
+    async def add_write(self, write: WaitingWrite, *, most_bytes: int) -> int:
+        """Store a write behind those that wait.
+
+        Returns:
+            Its number; 0 if all of them together would have more than ``most_bytes``.
+        """
+        async with self._transaction() as connection:
+            [row] = await connection.execute_fetchall(
+                "SELECT coalesce(sum(length(body)), 0) FROM writes"
+            )
+            if row[0] + len(write.body) > most_bytes:
+                return 0
+            cursor = await connection.execute(
+                "INSERT INTO writes (id, resource, namespace, name, body) VALUES (?, ?, ?, ?, ?)",
+                (write.id, *_names(write.key), write.body),
+            )
+            return cursor.lastrowid or 0
+
+    async def replace_write(self, write: WaitingWrite, *, most_bytes: int) -> bool:
+        """Put another body in a waiting write's place.
+
+        Returns:
+            Whether that was done; not if all of them together would have more than ``most_bytes``.
+        """
+        async with self._transaction() as connection:
+            [row] = await connection.execute_fetchall(
+                "SELECT coalesce(sum(length(body)), 0) FROM writes WHERE number <> ?",
+                (write.number,),
+            )
+            if row[0] + len(write.body) > most_bytes:
+                return False
+            await connection.execute(
+                "UPDATE writes SET body = ? WHERE number = ?", (write.body, write.number)
+            )
+        return True
+
+    async def writes(self) -> list[WaitingWrite]:
+        """Return the writes that wait, in order."""
+        rows = await self._connection.execute_fetchall(
+            "SELECT number, id, resource, namespace, name, body FROM writes ORDER BY number"
+        )
+        return [
+            WaitingWrite(number=number, id=write_id, key=ObjectKey(*names), body=body)
+            for number, write_id, *names, body in rows
+        ]
+
+    async def forget_write(self, number: int) -> None:
+        """Drop a write: the cloud has answered, and what follows from that is stored."""
+        async with self._transaction() as connection:
+            await connection.execute("DELETE FROM writes WHERE number = ?", (number,))
+
     async def _enqueue(
         self, connection: aiosqlite.Connection, outgoing: Sequence[Outgoing]
     ) -> None:
@@ -253,13 +333,14 @@ def _row(row_id: int, exchange: str, routing_key: str, envelope: bytes) -> Outgo
 async def _prepare(connection: aiosqlite.Connection, path: Path) -> None:
     rows = list(await connection.execute_fetchall("PRAGMA user_version"))
     found: int = rows[0][0]
-    if found and fits(found, SCHEMA_VERSION):
-        return
     if not fits(found, SCHEMA_VERSION):
         raise StoreError(
             f"the store at {path} has version {found}, this fedge knows {SCHEMA_VERSION}: "
             "run the newer fedge again, or move the file away and let the cloud fill a new one"
         )
+    if found and minor_of(found) >= minor_of(SCHEMA_VERSION):
+        return
+    first = "" if found else SCHEMA
     await connection.executescript(
-        f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+        f"BEGIN IMMEDIATE; {first} {SINCE_1_1} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
     )

@@ -14,7 +14,14 @@ from fedge_dispatch import answered
 from fedge_fabric import Address, Envelope, InvalidError, MessageClass, fields, kinds
 from fedge_fabric import topology as t
 from fedge_fabric.fabric import Delivery, Fabric
-from fedge_kube import PODS, SERVICE_ACCOUNTS, ConflictError, KubeClient, NotFoundError
+from fedge_kube import (
+    PODS,
+    SERVICE_ACCOUNTS,
+    ConflictError,
+    KubeClient,
+    NotFoundError,
+    RefusedError,
+)
 from fedge_objects import JsonObject, NodeName, ObjectKey
 
 log = structlog.stdlib.get_logger("fedge.controller")
@@ -91,10 +98,20 @@ class Tokens:
                 status = await self._kube.create_token(
                     SERVICE_ACCOUNTS, key.namespace, str(data["service_account"]), spec
                 )
+                issuer = await self._issuer()
             except (NotFoundError, ConflictError) as exc:
                 log.info("token_not_issued", node=node, pod=str(key), reason=str(exc))
                 return None
-        return {"token": status["token"], "expires": status["expirationTimestamp"]}
+        return {"token": status["token"], "expires": status["expirationTimestamp"], **issuer}
+
+    async def _issuer(self) -> JsonObject:
+        """Return by which keys the node can check tokens itself; nothing if nobody tells us."""
+        try:
+            issuer, keys = await self._kube.issuer_keys()
+        except (RefusedError, NotFoundError) as exc:
+            log.warning("issuer_keys_not_told", reason=str(exc))
+            return {}
+        return {"issuer": issuer, "keys": keys.get("keys") or []}
 
 
 def _may_ask(node: NodeName, pod: JsonObject, data: dict[str, Any]) -> bool:

@@ -55,6 +55,8 @@ log = structlog.stdlib.get_logger("fedge.edged")
 
 STORE_NAME = "meta.db"
 BEGUN_NAME = "begun.db"
+API_FOLDER = "api"
+"""Of meta's API for programs at the edge, which reads the keys here that check tokens."""
 RESOURCES_BEFORE_PODS = ("configmaps", "secrets", "serviceaccounts", "nodes")
 NODE_LOOK_SECONDS = 30.0
 
@@ -122,6 +124,7 @@ class _Edged:
         self.tokens = NodeTokens(
             folder=pods_dir,
             key_file=edge.data_dir / "token.key",
+            issuers_file=edge.data_dir / API_FOLDER / "issuers.json",
             node=self.node,
             clock=self.clock,
             offline=settings.offline_tokens,

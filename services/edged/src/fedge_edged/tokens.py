@@ -37,6 +37,8 @@ RENEW_AFTER_SHARE = 0.8
 RENEW_AFTER_SECONDS = 24 * 3600.0
 RETRY_FIRST_SECONDS = 5.0
 RETRY_MOST_SECONDS = 60.0
+MOST_KEYS = 8
+MOST_ISSUERS = 3
 OFFLINE_SECONDS = 3600
 """How long a token that the node signed is valid."""
 
@@ -92,6 +94,7 @@ class NodeTokens(Tokens):
         *,
         folder: Path,
         key_file: Path,
+        issuers_file: Path,
         node: str,
         clock: Clock,
         offline: bool,
@@ -103,6 +106,7 @@ class NodeTokens(Tokens):
         Args:
             folder: in which each pod has one that is called by its uid.
             key_file: of the key with which the node signs.
+            issuers_file: of the keys of those who issue tokens, by issuer.
             node: its name.
             clock: tells when tokens run out.
             offline: whether the node signs tokens while the cloud is away.
@@ -111,6 +115,7 @@ class NodeTokens(Tokens):
         """
         self._folder = folder
         self._key_file = key_file
+        self._issuers_file = issuers_file
         self._node = node
         self._clock = clock
         self._offline = offline
@@ -160,6 +165,7 @@ class NodeTokens(Tokens):
         expires = datetime.fromisoformat(str(data["expires"])).timestamp()
         held = Held(token=token, issued=self._clock.now(), expires=expires)
         self._write(wish, held)
+        self._keep_keys(data.get("issuer"), data.get("keys"))
         self._held[wish] = held
         self._own.pop(wish, None)
         self._asking[wish] = _Asking()
@@ -228,6 +234,25 @@ class NodeTokens(Tokens):
         if not self._key_file.exists():
             write_private(self._key_file, secrets.token_bytes(32))
         return self._key_file.read_bytes()
+
+    def _keep_keys(self, issuer: object, keys: object) -> None:
+        """Keep an issuer's keys where the node's own API finds them; those of before stay, a few.
+
+        Tokens of before are good until they run out, whatever key the issuer has now.
+        """
+        if not isinstance(issuer, str) or not isinstance(keys, list) or not keys:
+            return
+        try:
+            held = json.loads(self._issuers_file.read_bytes())
+        except (OSError, ValueError):
+            held = {}
+        before = (held.get(issuer) or {}).get("keys") or []
+        kept = [*keys, *(each for each in before if each not in keys)][:MOST_KEYS]
+        if kept != before:
+            others = list(held.items())[-MOST_ISSUERS:]
+            known = dict(others) | {issuer: {"keys": kept}}
+            self._issuers_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            write_private(self._issuers_file, json.dumps(known).encode())
 
     def _path(self, wish: Wish) -> Path:
         return self._folder / wish.uid / "tokens" / f"{wish.name}.json"

@@ -5,15 +5,27 @@ transaction. Neighbours are told which object changed; what it is now is read wh
 out, so that many changes of one object cost the disk no copies.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 import structlog
 
 from fedge_fabric import Address, Envelope, InvalidError, MessageClass, envelope_of, kinds
 from fedge_fabric import topology as t
+from fedge_fabric.effects import Effects
 from fedge_objects import Change, NodeName, ObjectKey, VersionTree
 from fedge_sealing import CONFIDENTIAL, NodeSeal, SealError
 from fedge_store import ObjectStore, Outgoing
+
+OWN_KINDS = frozenset(
+    {
+        "namespaces",
+        *(
+            f"{each}.rbac.authorization.k8s.io"
+            for each in ("roles", "rolebindings", "clusterroles", "clusterrolebindings")
+        ),
+    }
+)
+"""Resources that nobody but meta acts on: they are in effect once they are stored."""
 
 log = structlog.stdlib.get_logger("fedge.meta")
 
@@ -21,11 +33,16 @@ log = structlog.stdlib.get_logger("fedge.meta")
 class Keeping:
     """Meta's domain: one node's objects."""
 
-    def __init__(self, *, node: NodeName, store: ObjectStore, seal: NodeSeal) -> None:
+    def __init__(
+        self, *, node: NodeName, store: ObjectStore, seal: NodeSeal, effects: Effects
+    ) -> None:
+        self._effects = effects
         self._node = node
         self._store = store
         self._seal = seal
         self._source = f"/node/{node}/meta"
+        self.observers: list[Callable[[Change], None]] = []
+        """Called with what was stored, as it is stored; must not fail."""
 
     async def seal_what_lies_open(self) -> None:
         """Seal what was stored before, and forget what this node's key does not open."""
@@ -63,6 +80,17 @@ class Keeping:
         if not await self._store.apply(change, [stored, told]):
             # a repeat: hub has not heard that it is stored, or would not have sent it
             await self._store.enqueue([stored])
+            return
+        if key.resource in OWN_KINDS:
+            self._effects.applied(key, change.version)
+        for observe in self.observers:
+            observe(change)
+
+    async def tell_effects(self) -> None:
+        """Have it told of all that meta alone acts on that it is in effect."""
+        for change in await self._store.objects(OWN_KINDS):
+            self._effects.applied(change.key, change.version)
+        self._effects.tell_again()
 
     async def digest(self, prefixes: Collection[str] | None = None) -> Outgoing:
         """Return the word to hub of what the node has, true at this moment.

@@ -8,6 +8,7 @@ While all is well this reads the kernel's table now and then and sends nothing.
 
 import asyncio
 import random
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Protocol
 
@@ -63,6 +64,8 @@ class Links:
         self._broker = broker
         self._now = asyncio.get_running_loop().time
         self._is_up: bool | None = None
+        self.changed: Callable[[bool], None] | None = None
+        """Called with whether the links are up, when that has changed."""
         self._are_silent = False
         self._reached_since: float | None = None
         self._count = 0
@@ -86,7 +89,7 @@ class Links:
             self._is_well()
             return True
         if self._is_up is not False:
-            self._is_up = False
+            self._note(is_up=False)
             log.warning("links_down", connections=len(found), silent=len(silent))
         if not await self._line.is_reachable():
             self._reached_since = None
@@ -106,8 +109,13 @@ class Links:
         self._not_before = 0.0
         self._wait = REPAIR_AGAIN_SECONDS
         if not self._is_up:
-            self._is_up = True
+            self._note(is_up=True)
             log.info("links_up")
+
+    def _note(self, *, is_up: bool) -> None:
+        self._is_up = is_up
+        if self.changed is not None:
+            self.changed(is_up)
 
     async def _repair(self, now: float, event: str, *, is_drop: bool) -> None:
         """Repair, and the next time only after a while that grows while it does not help."""

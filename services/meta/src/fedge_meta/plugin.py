@@ -1,6 +1,7 @@
 """Meta, put together."""
 
 import asyncio
+import uuid
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,7 @@ async def run(settings: MetaSettings, ready: Ready) -> None:
     async with ObjectStore.opened(edge.data_dir / STORE_NAME) as store:
         # the store is open, so the neighbours may read; only now what takes long to load
         from fedge_fabric import topology  # noqa: PLC0415
+        from fedge_fabric.effects import Effects  # noqa: PLC0415
         from fedge_fabric.fabric import Fabric  # noqa: PLC0415
         from fedge_meta.digests import Digests  # noqa: PLC0415
         from fedge_meta.handlers import Handlers  # noqa: PLC0415
@@ -35,7 +37,8 @@ async def run(settings: MetaSettings, ready: Ready) -> None:
         from fedge_meta.relay import relay  # noqa: PLC0415
 
         seal = NodeSeal(edge.sealing_key_file, joined=edge.joined_file)
-        keeping = Keeping(node=node, store=store, seal=seal)
+        effects = Effects(node, "meta")
+        keeping = Keeping(node=node, store=store, seal=seal, effects=effects)
         await keeping.seal_what_lies_open()
         fabric = Fabric(
             edge.amqp_url.get_secret_value(), service="meta", exchanges=topology.EDGE_EXCHANGES
@@ -43,14 +46,31 @@ async def run(settings: MetaSettings, ready: Ready) -> None:
         digests = Digests(
             keeping=keeping, fabric=fabric, every=timedelta(seconds=settings.digest_seconds)
         )
-        Handlers(keeping, digests).subscribe(fabric, node)
+        api = None
+        if settings.api_port:
+            from fedge_meta.api.serving import Api  # noqa: PLC0415
+
+            api = Api(
+                settings,
+                store=store,
+                seal=seal,
+                keeping=keeping,
+                fabric=fabric,
+                replica=uuid.uuid4().hex[:8],
+            )
+        Handlers(keeping, digests, None if api is None else api.cloud).subscribe(fabric, node)
         async with fabric.running(), asyncio.TaskGroup() as tasks:
             tasks.create_task(relay(store, keeping, fabric), name="relay")
             tasks.create_task(digests.run(), name="digests")
+            tasks.create_task(effects.run(fabric), name="effects")
             broker = _broker(settings, node) if settings.broker_command else None
             if broker is not None:
-                work = _links(settings, broker, tasks).run()
-                tasks.create_task(work, name="links")
+                links = _links(settings, broker, tasks)
+                if api is not None:
+                    links.changed = api.cloud.line_changed
+                tasks.create_task(links.run(), name="links")
+            if api is not None:
+                tasks.create_task(api.run(), name="api")
             spans = Identity(edge.identity_dir).join_spans
             if spans.exists():
                 work = send_join_spans(fabric, node, spans)

@@ -5,11 +5,11 @@ definitions.
 """
 
 from collections.abc import Awaitable
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 
-from fedge_apiserver.access import Authorizer, attributes_of
+from fedge_apiserver.access import ADMINISTRATOR, Authorizer, User, attributes_of
 from fedge_apiserver.errors import (
     ApiError,
     bad_request,
@@ -17,7 +17,7 @@ from fedge_apiserver.errors import (
     method_not_allowed,
     no_such_path,
 )
-from fedge_apiserver.http._authentication import Authentication, refused
+from fedge_apiserver.http._authentication import Accounts, Authentication, refused
 from fedge_apiserver.http._discovery import VERSION, Discovery
 from fedge_apiserver.http._execs import Execs, deny
 from fedge_apiserver.http._histories import DEVICES, DeviceHistories
@@ -48,6 +48,22 @@ _OPEN_PATHS: Final = ("/healthz", "/livez", "/readyz", "/version", "/version/")
 _METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 
+class Elsewhere(Protocol):
+    """Answers some requests in this server's stead, as one between a cloud and its users does."""
+
+    async def decides(self, request: Request, parts: list[str]) -> bool:
+        """Answer a request that others decide about, not the roles held here.
+
+        Returns:
+            Whether it was one; its answer is sent then.
+        """
+        ...
+
+    async def answers(self, request: Request, parts: list[str]) -> bool:
+        """Answer a request that the roles held here allow; returns as ``decides``."""
+        ...
+
+
 class ApiApplication:
     """A Kubernetes API server as an ASGI application."""
 
@@ -59,6 +75,9 @@ class ApiApplication:
         hub_url: str | None = None,
         hub_token: str = "",
         token_key: TokenKey | None = None,
+        accounts: Accounts | None = None,
+        administrator: User = ADMINISTRATOR,
+        elsewhere: Elsewhere | None = None,
     ) -> None:
         """Serve what ``registry`` holds.
 
@@ -67,8 +86,12 @@ class ApiApplication:
             token: the administrator's bearer token; None makes everybody the administrator.
             hub_url: the way to nodes: logs, commands, what is known of them; None has none of it.
             hub_token: what the hub wants to see for that; empty: nothing.
-            token_key: signs the tokens of service accounts; None: there are none.
+            token_key: signs the tokens of service accounts; None: this server gives none.
+            accounts: knows tokens that others gave, where this server gives none.
+            administrator: who holds ``token``.
+            elsewhere: answers some of the requests; None: nobody does.
         """
+        self._elsewhere = elsewhere
         self._registry = registry
         authorizer = Authorizer(registry)
         self._authorizer = authorizer
@@ -84,7 +107,19 @@ class ApiApplication:
         self._services = ServiceProxy(self._hub)
         self._histories = DeviceHistories(registry, self._hub)
         self._tokens = TokenService(registry, token_key) if token_key is not None else None
-        self._authentication = Authentication(token, self._tokens, authorizer)
+        self._authentication = Authentication(
+            token, self._tokens or accounts, authorizer, administrator
+        )
+
+    @property
+    def reading(self) -> Reading:
+        """Who shows objects."""
+        return self._reading
+
+    @property
+    def authorizer(self) -> Authorizer:
+        """Who decides by the roles that are held here."""
+        return self._authorizer
 
     def stop(self) -> None:
         """End the streams, so that the server can stop."""
@@ -113,8 +148,11 @@ class ApiApplication:
             parts = [part for part in request.path.split("/") if part]
             if request.path not in _OPEN_PATHS:
                 request.user = self._authentication.user(scope, request)
+                if self._elsewhere is not None and await self._elsewhere.decides(request, parts):
+                    return
                 self._authorize(request, parts)
-            await self._dispatch(request, parts)
+            if self._elsewhere is None or not await self._elsewhere.answers(request, parts):
+                await self._dispatch(request, parts)
         except ApiError as exc:
             if is_started:
                 raise

@@ -5,7 +5,7 @@ https://kubernetes.io/docs/reference/access-authn-authz/authentication/
 
 import hmac
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from urllib.parse import unquote
 
 from fedge_apiserver.access import (
@@ -17,7 +17,6 @@ from fedge_apiserver.access import (
 )
 from fedge_apiserver.errors import ApiError, bad_request, unauthorized
 from fedge_apiserver.http._messages import Request, Scope
-from fedge_apiserver.http._tokens import TokenService
 from fedge_apiserver.tokens import TokenError
 
 PEER: Final = "fedge.peer"
@@ -27,11 +26,27 @@ _ACCOUNT_PARTS: Final = 4
 _EXTRA: Final = "impersonate-extra-"
 
 
+class Accounts(Protocol):
+    """Knows the tokens of service accounts."""
+
+    def user(self, token: str) -> User:
+        """Return whose token it is, if it is for this server.
+
+        Raises:
+            TokenError: it is not valid.
+        """
+        ...
+
+
 class Authentication:
     """Finds the user of a request."""
 
     def __init__(
-        self, token: str | None, tokens: TokenService | None, authorizer: Authorizer
+        self,
+        token: str | None,
+        tokens: Accounts | None,
+        authorizer: Authorizer,
+        administrator: User = ADMINISTRATOR,
     ) -> None:
         """Know by what users prove who they are.
 
@@ -39,7 +54,9 @@ class Authentication:
             token: the administrator's; None: everybody is the administrator.
             tokens: knows those of service accounts; None: there are none.
             authorizer: says who may act in another's name.
+            administrator: who holds ``token``.
         """
+        self._administrator = administrator
         self._token = token.encode() if token is not None else None
         self._tokens = tokens
         self._authorizer = authorizer
@@ -61,12 +78,12 @@ class Authentication:
 
     def _real_user(self, scope: Scope, request: Request) -> User:
         if self._token is None:
-            return ADMINISTRATOR
+            return self._administrator
         scheme, _, given = request.headers.get(b"authorization", b"").partition(b" ")
         if scheme.lower() == b"bearer":
             given = given.strip()
             if hmac.compare_digest(given, self._token):
-                return ADMINISTRATOR
+                return self._administrator
             if self._tokens is not None:
                 try:
                     return self._tokens.user(given.decode("latin-1"))

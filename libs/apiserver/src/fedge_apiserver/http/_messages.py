@@ -42,6 +42,7 @@ class Request:
         raw_headers: all of them, as they came.
         user: who asks, once that is known.
         warnings: what the answer is to warn of.
+        raw_query: as it came.
     """
 
     method: str
@@ -53,6 +54,7 @@ class Request:
     raw_headers: Sequence[tuple[bytes, bytes]] = ()
     user: User = ADMINISTRATOR
     warnings: list[str] = field(default_factory=list)
+    raw_query: str = ""
 
     @classmethod
     def of(cls, scope: Scope, receive: Receive, send: Send) -> "Request":
@@ -62,7 +64,16 @@ class Request:
             headers.setdefault(name, value)
         raw: bytes = scope["query_string"]
         query = dict(parse_qsl(raw.decode("latin-1"), keep_blank_values=True)) if raw else {}
-        return cls(scope["method"], scope["path"], query, headers, receive, send, scope["headers"])
+        return cls(
+            scope["method"],
+            scope["path"],
+            query,
+            headers,
+            receive,
+            send,
+            scope["headers"],
+            raw_query=raw.decode("latin-1"),
+        )
 
     def header(self, name: bytes) -> str:
         """Return a header's value; empty if it is not there."""
@@ -109,6 +120,16 @@ class Request:
             chunks.append(chunk)
             if not message.get("more_body"):
                 return b"".join(chunks)
+
+    def replay(self, body: bytes) -> None:
+        """Have the body, which was read, read once more."""
+        receive = self.receive
+        pieces = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def again() -> dict[str, Any]:
+            return pieces.pop() if pieces else await receive()
+
+        self.receive = again
 
     async def until_gone(self) -> None:
         """Return when the client has closed the connection."""

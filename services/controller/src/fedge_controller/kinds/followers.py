@@ -1,8 +1,21 @@
 """Kinds that a node needs because of its pods, and about which it reports nothing."""
 
-from fedge_dispatch import Report, given_to_nodes
-from fedge_kube import CONFIG_MAPS, SECRETS, SERVICE_ACCOUNTS, KubeClient, RefusedError, Resource
+from fedge_dispatch import Report, given_to_nodes, group_key
+from fedge_kube import (
+    CONFIG_MAPS,
+    NAMESPACES,
+    SECRETS,
+    SERVICE_ACCOUNTS,
+    KubeClient,
+    RefusedError,
+    Resource,
+)
 from fedge_objects import JsonObject, NodeName, ObjectKey
+
+
+def collection(resource: str, namespace: str) -> ObjectKey:
+    """Return the group of all objects of a resource in a namespace."""
+    return group_key("all", resource, namespace)
 
 
 class Follower:
@@ -29,16 +42,30 @@ class Follower:
         raise RefusedError(f"{report.key} has no status that a node could report")
 
 
-class ConfigMaps(Follower):
+class _Collected(Follower):
+    """A follower that a role may let be read without naming it."""
+
+    def joins(self, obj: JsonObject) -> frozenset[ObjectKey]:
+        """Return the group of all in its namespace."""
+        return frozenset({collection(self.resource.name, obj["metadata"].get("namespace", ""))})
+
+
+class ConfigMaps(_Collected):
     """https://kubernetes.io/docs/concepts/configuration/configmap/."""
 
     resource = CONFIG_MAPS
 
 
-class Secrets(Follower):
+class Secrets(_Collected):
     """https://kubernetes.io/docs/concepts/configuration/secret/."""
 
     resource = SECRETS
+
+
+class Namespaces(Follower):
+    """https://kubernetes.io/docs/concepts/overview/working-with-objects/namespaces/."""
+
+    resource = NAMESPACES
 
 
 class ServiceAccounts(Follower):

@@ -7,7 +7,9 @@ from typing import Final
 
 import structlog
 
+from fedge_controller.kinds.access import account_groups
 from fedge_dispatch import Report, given_to_nodes
+from fedge_fabric.writes import NODES_NAMESPACE
 from fedge_kube import NODES, STRATEGIC_MERGE_PATCH, ConflictError, KubeClient, NotFoundError
 from fedge_objects import JsonObject, NodeName, ObjectKey
 
@@ -38,9 +40,9 @@ class Nodes:
         """Return the node's own name."""
         return NodeName(obj["metadata"]["name"])
 
-    def needs_of(self, obj: JsonObject) -> frozenset[ObjectKey]:  # noqa: ARG002 - the port's
-        """Return nothing."""
-        return frozenset()
+    def needs_of(self, obj: JsonObject) -> frozenset[ObjectKey]:
+        """Return the bindings of whoever is root there."""
+        return account_groups(NODES_NAMESPACE, obj["metadata"]["name"])
 
     def for_node(self, obj: JsonObject) -> JsonObject:
         """Return the object with as much status as tells a node whether it is given up for lost."""

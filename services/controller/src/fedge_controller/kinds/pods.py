@@ -5,8 +5,10 @@ https://kubernetes.io/docs/concepts/workloads/pods/
 
 import structlog
 
+from fedge_controller.kinds.access import account_groups
 from fedge_dispatch import Report, given_to_nodes
 from fedge_kube import (
+    NAMESPACES,
     PODS,
     STRATEGIC_MERGE_PATCH,
     ConflictError,
@@ -49,8 +51,11 @@ class Pods:
         return NodeName(node) if node else None
 
     def needs_of(self, obj: JsonObject) -> frozenset[ObjectKey]:
-        """Return the config maps, secrets and service account that the pod names."""
-        return references(obj)
+        """Return what the pod names, its namespace, and the bindings of its service account."""
+        namespace = obj["metadata"].get("namespace", "default")
+        account = (obj.get("spec") or {}).get("serviceAccountName") or "default"
+        own = ObjectKey(NAMESPACES.name, "", namespace)
+        return references(obj) | account_groups(namespace, account) | {own}
 
     def for_node(self, obj: JsonObject) -> JsonObject:
         """Return the pod without its status, but for what others than the node say in it.

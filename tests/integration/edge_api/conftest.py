@@ -104,7 +104,7 @@ class Edge:
         await self.kube.create(PODS, pod(name, serviceAccountName=name, volumes=[volume]))
         await self.becomes(lambda: self.is_running(name))
         made = await self.kube.get(PODS, "default", name)
-        run = self.system.edge_api.parents[1] / "run" / made["metadata"]["uid"]
+        run: Path = self.system.edge_api.parents[1] / "run" / str(made["metadata"]["uid"])
         return (run / "volumes/files/access/token").read_text()
 
 

@@ -7,14 +7,12 @@ that it wants; only such a one can be merged, and repeated without harm.
 ``data`` as JSON::
 
     {"author": {"namespace": str, "name": str, "uid": of the pod | ""},
-     "request": {"method", "path", "query", "content_type", "body": base64},   or
+     "request": {"method", "path", "query", "content_type", "body": any},   or
      "change": {"verb", "group", "version", "plural", "namespace", "name", "manager",
                 "base": object | null, "wanted": object | null},
      "seen": {"revision": int, "digest": str} | absent}
 """
 
-import base64
-import binascii
 import hashlib
 from dataclasses import asdict, dataclass
 from typing import Any, Final
@@ -31,9 +29,14 @@ NODES_NAMESPACE: Final = "fedge-nodes"
 which need not exist: roles are bound to it."""
 VERBS: Final = ("create", "update", "patch", "delete")
 METHODS: Final = ("POST", "PUT", "PATCH", "DELETE")
+WRITTEN: Final = "fedge.io/written-at-edge"
+"""Annotation: by which node, and as which of its writes, an object was last written at an edge."""
+CONFLICT: Final = "fedge.io/conflict"
+"""Annotation: what of an object was written at an edge and lost to the cloud's own change."""
+NOT_BELIEVED: Final = "NotOnNode"
+"""Reason of the refusal of somebody whom the cloud does not know to be on that node."""
 ONLINE_SECONDS: Final = 5.0
 """A write that somebody waits for is worth nothing to the cloud after so long."""
-_MOST_BODY: Final = 5 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,13 +73,21 @@ def node_author(node: NodeName) -> Author:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What a program sent, to be passed on as it is."""
+    """What a program sent, to be passed on as it is.
+
+    Attributes:
+        method: HTTP's.
+        path: of the URL, not quoted.
+        query: of the URL, quoted.
+        content_type: that says what the body means.
+        body: decoded; None: there is none.
+    """
 
     method: str
     path: str
     query: str
     content_type: str
-    body: bytes
+    body: Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,8 +149,7 @@ class Write:
             "author": {"namespace": namespace, "name": name, "uid": self.author.uid}
         }
         if self.request is not None:
-            body = base64.b64encode(self.request.body).decode()
-            data["request"] = {**asdict(self.request), "body": body}
+            data["request"] = asdict(self.request)
         if self.change is not None:
             data["change"] = asdict(self.change)
         if self.seen is not None:
@@ -186,16 +196,12 @@ def _request(part: dict[str, Any]) -> Request:
     method = fields.text(part, "method")
     if method not in METHODS:
         raise MalformedError(f"a write by the method {method!r}")
-    try:
-        body = base64.b64decode(fields.text(part, "body", most=_MOST_BODY), validate=True)
-    except (binascii.Error, ValueError) as exc:
-        raise MalformedError("the body of a write is no base64") from exc
     return Request(
         method=method,
         path=fields.text(part, "path"),
         query=fields.text(part, "query", default=""),
         content_type=_line(fields.text(part, "content_type", default="", most=256)),
-        body=body,
+        body=part.get("body"),
     )
 
 

@@ -226,6 +226,44 @@ class KubeClient:
             options["preconditions"] = {"uid": uid}
         await self._call("DELETE", resource.path(namespace, name), body=options)
 
+    async def send_as(
+        self,
+        user: str,
+        method: str,
+        path: str,
+        *,
+        query: Sequence[tuple[str, str]] = (),
+        body: JsonObject | Sequence[JsonObject] | None = None,
+        content_type: str = "application/json",
+    ) -> tuple[int, str]:
+        """Send a request as another user; return the code and the body of what is answered.
+
+        https://kubernetes.io/docs/reference/access-authn-authz/authentication/#user-impersonation
+
+        Args:
+            user: in whose name; the roles of both let this pass.
+            method: HTTP's.
+            path: quoted.
+            query: of the URL, not quoted.
+            body: None: there is none.
+            content_type: that says what the body means.
+
+        Raises:
+            UnreachableError: the API does not answer.
+        """
+        response = await self._send(
+            method,
+            path,
+            query=dict(query),
+            body=body,
+            content_type=content_type,
+            headers={"Impersonate-User": user},
+        )
+        try:
+            return response.status, (await response.read()).decode("utf-8", "replace")
+        except (aiohttp.ClientError, OSError, TimeoutError) as exc:
+            raise UnreachableError(f"{method} {path} broke off: {exc!r}") from exc
+
     async def watch(
         self,
         resource: Resource,
@@ -302,8 +340,9 @@ class KubeClient:
         body: JsonObject | Sequence[JsonObject] | None = None,
         content_type: str = "application/json",
         timeout_seconds: float = REQUEST_TIMEOUT_SECONDS,
+        headers: Mapping[str, str] | None = None,
     ) -> aiohttp.ClientResponse:
-        headers = {"Accept": "application/json", "Content-Type": content_type}
+        headers = {"Accept": "application/json", "Content-Type": content_type, **(headers or {})}
         if told := tracing.traceparent():
             headers["traceparent"] = told
         try:

@@ -5,6 +5,7 @@ from fedge_controller.jobs.kinds import load_kinds
 from fedge_controller.jobs.running import Jobs
 from fedge_controller.settings import ControllerSettings
 from fedge_controller.tokens import Tokens
+from fedge_controller.writes import Writes
 from fedge_dispatch import serve
 from fedge_fabric.fabric import Fabric
 from fedge_kube import KubeClient
@@ -19,7 +20,7 @@ async def run(settings: ControllerSettings, ready: Ready) -> None:
         kubeconfig=settings.kubeconfig,
         ready=ready,
         companions=[Jobs(load_kinds())],
-        more=[_heartbeats, _tokens],
+        more=[_heartbeats, _tokens, _writes],
     )
 
 
@@ -29,6 +30,10 @@ def _heartbeats(kube: KubeClient, fabric: Fabric) -> None:
 
 def _tokens(kube: KubeClient, fabric: Fabric) -> None:
     Tokens(kube, fabric).subscribe()
+
+
+def _writes(kube: KubeClient, fabric: Fabric) -> None:
+    Writes(kube, fabric).subscribe()
 
 
 plugin = ServicePlugin(

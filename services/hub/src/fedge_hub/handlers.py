@@ -9,6 +9,7 @@ from fedge_fabric import (
     InvalidError,
     MalformedError,
     MessageClass,
+    UnavailableError,
     change_of,
     fields,
     kinds,
@@ -16,6 +17,7 @@ from fedge_fabric import (
 )
 from fedge_fabric import topology as t
 from fedge_fabric.fabric import Delivery, Fabric
+from fedge_fabric.writes import NOT_BELIEVED, read_write
 from fedge_hub.domain import Nodes
 from fedge_hub.events import Events
 from fedge_hub.ports import Applied, CloudLink
@@ -44,7 +46,7 @@ class Handlers:
         fabric.subscribe(t.HUB_WANTED, self.on_wanted)
         fabric.subscribe(t.hub_up(MessageClass.STATE), self.on_state)
         fabric.subscribe(t.hub_up(MessageClass.EVENT), self.on_event)
-        fabric.subscribe(t.hub_up(MessageClass.REQUEST), self.on_answer)
+        fabric.subscribe(t.hub_up(MessageClass.REQUEST), self.on_request)
         fabric.subscribe(t.answers(self._requests.replica), self.on_own_answer)
 
     async def on_wanted(self, delivery: Delivery) -> None:
@@ -115,15 +117,39 @@ class Handlers:
         await self._cloud.pass_on(delivery.routing_key, envelope)
         await self._events.took(node, envelope)
 
-    async def on_answer(self, delivery: Delivery) -> None:
-        """Take a piece of an answer to any replica of hub."""
-        node = _speaker(delivery)
-        if not await self._requests.hand_on(delivery):
-            self._requests.answered(node, delivery.envelope)
-
     async def on_own_answer(self, delivery: Delivery) -> None:
         """Take a piece of an answer to this replica, which another one took."""
         self._requests.answered(_speaker(delivery), delivery.envelope)
+
+    async def on_request(self, delivery: Delivery) -> None:
+        """Take a piece of an answer to any replica, or what a program on a node wants written."""
+        node, envelope = _speaker(delivery), delivery.envelope
+        if envelope.type == kinds.WRITE_ASKED:
+            await self._write(node, delivery)
+        elif not await self._requests.hand_on(delivery):
+            self._requests.answered(node, envelope)
+
+    async def _write(self, node: NodeName, delivery: Delivery) -> None:
+        """Pass a write on, if it can be somebody's on that node; else say so at once.
+
+        Somebody waits for the answer, so nothing of it waits here.
+        """
+        envelope = delivery.envelope
+        author = read_write(envelope.subject, envelope.data).author
+        try:
+            if not author.speaks_for(node):
+                raise InvalidError(f"node {node!r} writes as {author.user!r} of {author.about}")
+            await self._nodes.check_speaks_for_itself(node, author.about)
+            await self._cloud.pass_on(delivery.routing_key, envelope)
+        except InvalidError as exc:
+            log.warning("write_refused", node=node, reason=str(exc))
+            message = f"{author.user} is no account of a pod on node {node}"
+            await self._cloud.refuse_write(node, envelope.id, 403, NOT_BELIEVED, message)
+        except UnavailableError as exc:
+            log.info("write_waits", node=node, reason=str(exc))
+            await self._cloud.refuse_write(
+                node, envelope.id, 503, "ServiceUnavailable", f"the cloud is starting: {exc}"
+            )
 
 
 def _speaker(delivery: Delivery) -> NodeName:

@@ -1,5 +1,6 @@
 """Messages out: to the nodes, to the cloud's services."""
 
+import json
 from collections.abc import Collection
 from datetime import timedelta
 
@@ -101,6 +102,31 @@ class FabricCloudLink(CloudLink):
             raise UnavailableError(
                 f"no service takes reports at {routing_key!r} yet: is it running?"
             ) from exc
+
+    @override
+    async def refuse_write(
+        self, node: NodeName, write_id: str, code: int, reason: str, message: str
+    ) -> None:
+        status = {
+            "kind": "Status",
+            "apiVersion": "v1",
+            "metadata": {},
+            "status": "Failure",
+            "reason": reason,
+            "message": message,
+            "code": code,
+        }
+        await self._fabric.publish(
+            Envelope(
+                type=kinds.WRITE_ANSWERED,
+                source=SOURCE,
+                subject=write_id,
+                data={"code": code, "body": json.dumps(status), "conflict": []},
+            ),
+            exchange=t.DOWN,
+            routing_key=str(Address(node, MessageClass.REQUEST, ("written",))),
+            expires_after=ASKED_FOR,
+        )
 
     @override
     async def ask_resync(self, node: NodeName) -> None:

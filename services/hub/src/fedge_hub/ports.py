@@ -202,10 +202,16 @@ class Downlink(Protocol):
 
 
 class CloudLink(Protocol):
-    """The way to controller and device."""
+    """The way to controller and device, and back in their stead."""
 
     async def pass_on(self, routing_key: str, envelope: Envelope) -> None:
         """Hand on what a node reported. Raises ``UnavailableError``."""
+        ...
+
+    async def refuse_write(
+        self, node: NodeName, write_id: str, code: int, reason: str, message: str
+    ) -> None:
+        """Answer a node that a write goes no further. Raises ``UnavailableError``."""
         ...
 
     async def ask_resync(self, node: NodeName) -> None:

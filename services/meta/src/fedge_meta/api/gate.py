@@ -21,6 +21,7 @@ from fedge_meta.api.view import View
 from fedge_objects import JsonObject, NodeName, ObjectKey
 
 _WRITES: Final = ("POST", "PUT", "PATCH", "DELETE")
+_AWAY_CODES: Final = (502, 503, 504)
 _ASKED_HERE: Final = ("authentication.k8s.io", "authorization.k8s.io")
 """Groups of reviews: questions that are answered by what is known here."""
 
@@ -65,6 +66,8 @@ class Gate:
             answer = await self._passing.ask(request, author, resource, body)
         except NoAnswerError:
             return False
+        if answer.code in _AWAY_CODES:
+            return False  # there is a line, but no API at its end
         told = await self._passing.take(key, answer, is_delete=request.method == "DELETE")
         await request.answer(told, code=answer.code)
         return True

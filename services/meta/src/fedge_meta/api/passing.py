@@ -11,8 +11,8 @@ from typing import Any, Final
 import msgspec
 import structlog
 
-from fedge_apiserver.decoding import JSON, decode_json, decode_yaml, media_type
-from fedge_apiserver.errors import STALE, ApiError, conflict
+from fedge_apiserver.decoding import JSON, decode_json, decode_object, decode_yaml, media_type
+from fedge_apiserver.errors import STALE, bad_request, conflict
 from fedge_apiserver.http import Request
 from fedge_apiserver.resources import CONFIG_MAPS, SECRETS, Resource
 from fedge_fabric import writes
@@ -26,7 +26,6 @@ from fedge_objects import Change, JsonObject, ObjectKey, Version, without_bookke
 log = structlog.stdlib.get_logger("fedge.meta")
 
 _LETTERS: Final = "bcdfghjklmnpqrstvwxz2456789"
-_JSON_PATCH: Final = "application/json-patch+json"
 _KEPT_AT_ONCE: Final = (CONFIG_MAPS.storage, SECRETS.storage)
 """Kinds that nodes are given as they are: the cloud's answer is what it would send."""
 _REVISION_PATH: Final = "/metadata/resourceVersion"
@@ -52,19 +51,21 @@ class Passing:
             body: of the request.
 
         Raises:
-            ApiError: 409, it speaks of a state that is no more.
+            ApiError: 400 or 415, its body cannot be read; 409, it speaks of a state that is no more.
             NoAnswerError: the cloud did not answer.
         """
         content_type = request.header(b"content-type")
-        body, content_type, seen = self._in_their_words(request, resource, body, content_type)
+        value = _decoded(request, resource, body, content_type)
+        seen = None if resource is None else self._in_their_words(request, resource, value)
+        is_patch = request.method == "PATCH"
         write = Write(
             author=author,
             request=writes.Request(
                 method=request.method,
                 path=request.path,
                 query=request.raw_query,
-                content_type=content_type,
-                body=body,
+                content_type=media_type(content_type) if is_patch else JSON,
+                body=value,
             ),
             seen=seen,
         )
@@ -116,37 +117,29 @@ class Passing:
             entry = await self._view.expect(key, given, revision)
         return "" if entry is None else str(entry.revision)
 
-    def _in_their_words(
-        self, request: Request, resource: Resource | None, body: bytes, content_type: str
-    ) -> tuple[bytes, str, Seen | None]:
-        """Return body and content type as the cloud is to get them, and what was seen."""
-        kind = media_type(content_type)
-        says = any(
-            word in body for word in (b"resourceVersion", PENDING.encode(), b"generateName")
-        )
-        if resource is None or not says:
-            return body, content_type, None
-        try:
-            value = decode_yaml(body) if "yaml" in kind else decode_json(body)
-        except ValueError:
-            return body, content_type, None  # the cloud says what is wrong with it
-        seen = None
-        if isinstance(value, list) and kind == _JSON_PATCH:
+    def _in_their_words(self, request: Request, resource: Resource, value: Any) -> Seen | None:
+        """Put what a request says of revisions into the cloud's words; return what was seen."""
+        if isinstance(value, list):
+            seen = None
             for step in value:
                 if isinstance(step, dict) and step.get("path") == _REVISION_PATH:
                     seen = self._seen(resource, step.get("value"))
                     step["value"] = str(seen.revision)
-        elif isinstance(value, dict):
-            where = value.get("preconditions") if request.method == "DELETE" else None
-            metadata = where if isinstance(where, dict) else value.get("metadata")
-            if isinstance(metadata, dict):
-                if metadata.get("resourceVersion"):
-                    seen = self._seen(resource, metadata["resourceVersion"])
-                    metadata["resourceVersion"] = str(seen.revision)
-                (metadata.get("annotations") or {}).pop(PENDING, None)
-                _name(request, metadata)
-        sent = content_type if kind.endswith(("+json", "+yaml")) else JSON
-        return msgspec.json.encode(value), sent, seen
+            return seen
+        if not isinstance(value, dict):
+            return None
+        field = "preconditions" if request.method == "DELETE" else "metadata"
+        metadata = value.get(field)
+        if not isinstance(metadata, dict):
+            return None
+        _name(request, metadata)
+        if isinstance(metadata.get("annotations"), dict):
+            metadata["annotations"].pop(PENDING, None)
+        if not metadata.get("resourceVersion"):
+            return None
+        seen = self._seen(resource, metadata["resourceVersion"])
+        metadata["resourceVersion"] = str(seen.revision)
+        return seen
 
     def _seen(self, resource: Resource, revision: Any) -> Seen:
         base = self._view.base_of(int(revision)) if str(revision).isdecimal() else None
@@ -156,17 +149,29 @@ class Passing:
         return Seen(revision=theirs, digest="" if obj is None else digest_of(obj))
 
 
+def _decoded(request: Request, resource: Resource | None, body: bytes, content_type: str) -> Any:
+    """Return a request's body, whatever form it has; None if there is none.
+
+    Raises:
+        ApiError: 400 or 415.
+    """
+    if not body.strip():
+        return None
+    if request.method == "PATCH":
+        try:
+            is_yaml = media_type(content_type).endswith("yaml")
+            return decode_yaml(body) if is_yaml else decode_json(body)
+        except ValueError as exc:
+            raise bad_request(f"error decoding patch: {exc}") from exc
+    if request.method == "DELETE":
+        return decode_object(body, content_type, "DeleteOptions", "DeleteOptions")[0]
+    kind, schema = (resource.kind, resource.schema) if resource else ("Object", None)
+    return decode_object(body, content_type, kind, schema)[0]
+
+
 def _name(request: Request, metadata: dict[str, Any]) -> None:
     """Choose a new object's name here: asked twice, the cloud must not make two."""
     if request.method == "POST" and not metadata.get("name") and metadata.get("generateName"):
         suffix = "".join(secrets.choice(_LETTERS) for _ in range(5))
         metadata["name"] = f"{metadata['generateName'][:58]}{suffix}"
 
-
-def refused(answer: Answer) -> ApiError:
-    """Return the cloud's refusal as one of ours."""
-    try:
-        status = json.loads(answer.body)
-        return ApiError(answer.code, str(status["reason"]), str(status["message"]))
-    except (ValueError, KeyError, TypeError):
-        return ApiError(answer.code, "Unknown", answer.body[:500])

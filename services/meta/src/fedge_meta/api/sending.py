@@ -13,7 +13,9 @@ from typing import Any, Final
 import structlog
 
 from fedge_fabric import InvalidError, UnavailableError
-from fedge_fabric.writes import Write
+from fedge_apiserver.registry import Registry
+from fedge_fabric.writes import NOT_BELIEVED, Write
+from fedge_meta.api.authors import still_there
 from fedge_meta.api.cloud import Answer, Cloud, NoAnswerError
 from fedge_meta.api.observing import Observed
 from fedge_meta.api.outbox import Outbox, Pending
@@ -26,6 +28,8 @@ log = structlog.stdlib.get_logger("fedge.meta")
 ASK_SECONDS: Final = 20.0
 FIRST_AGAIN_SECONDS: Final = 1.0
 MOST_AGAIN_SECONDS: Final = 30.0
+BELIEVED_SECONDS: Final = 60.0
+"""For so long a write waits for a pod in the place of its author's, which the cloud removed."""
 _MOST_TOLD: Final = 1000
 
 
@@ -40,8 +44,11 @@ class Sending:
         cloud: Cloud,
         passing: Passing,
         view: View,
+        registry: Registry,
         observed: Observed,
     ) -> None:
+        self._registry = registry
+        self._not_believed: dict[str, float] = {}
         self._node = node
         self._outbox = outbox
         self._cloud = cloud
@@ -74,13 +81,19 @@ class Sending:
 
     async def _send(self, pending: Pending) -> None:
         kept = pending.kept
+        author = still_there(kept.author, self._registry)
         answer = await self._cloud.ask(
-            Write(author=kept.author, change=kept.change),
-            write_id=pending.id,
-            seconds=ASK_SECONDS,
+            Write(author=author, change=kept.change), write_id=pending.id, seconds=ASK_SECONDS
         )
         if not answer.is_final:
             raise NoAnswerError(f"the cloud's API answers {answer.code}")
+        if _reason(answer) == NOT_BELIEVED:
+            # its pod is gone; the one that comes in its place may not be known here yet
+            now = asyncio.get_running_loop().time()
+            since = self._not_believed.setdefault(pending.id, now)
+            if now - since < BELIEVED_SECONDS:
+                raise NoAnswerError("no pod under its account is known to the cloud yet")
+        self._not_believed.pop(pending.id, None)
         key = kept.change.key
         if answer.code < 300:  # noqa: PLR2004 - HTTP's line between success and the rest
             await self._take(pending, answer)
@@ -165,7 +178,15 @@ def _shown(value: object) -> str:
 
 
 def _message(answer: Answer) -> str:
+    return _said(answer, "message") or f"HTTP {answer.code} {answer.body[:200]}"
+
+
+def _reason(answer: Answer) -> str:
+    return _said(answer, "reason")
+
+
+def _said(answer: Answer, field: str) -> str:
     try:
-        return str(json.loads(answer.body)["message"])
+        return str(json.loads(answer.body)[field])
     except (ValueError, KeyError, TypeError):
-        return f"HTTP {answer.code} {answer.body[:200]}"
+        return ""

@@ -134,6 +134,7 @@ class Api:
             cloud=self.cloud,
             passing=passing,
             view=view,
+            registry=registry,
             observed=self._observed,
         )
         self._keeping.observers.append(view.take)

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import contextlib
+import dataclasses
 import json
 import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -13,6 +14,7 @@ from typing import Any, Protocol
 
 from fedge_controller.heartbeats import Heartbeats
 from fedge_controller.tokens import Tokens
+from fedge_controller.writes import Writes
 from fedge_cri.fake import FakeRuntime
 from fedge_devices import DEVICE_CREDENTIALS, credential_for, write_credential
 from fedge_dispatch import Placement, Reports, load_resources
@@ -28,12 +30,15 @@ from fedge_fabric.fabric import Delivery, Handler
 from fedge_fabric.protocol import PROTOCOL
 from fedge_fabric.streams import Numbering
 from fedge_fabric.topology import Queue
+from fedge_fabric.writes import Author, ObjectChange, Request, Seen, Write
 from fedge_hub.domain import Nodes
 from fedge_hub.events import Events
 from fedge_hub.handlers import Handlers as HubHandlers
 from fedge_hub.requests import Requests
 from fedge_hub.spans import Spans
 from fedge_kube import KubeClient, NotFoundError, Resource
+from fedge_meta.api.cloud import Cloud
+from fedge_meta.api.observing import Observed
 from fedge_meta.digests import Digests
 from fedge_meta.handlers import Handlers as MetaHandlers
 from fedge_meta.keeping import Keeping
@@ -154,6 +159,47 @@ def _token_asked() -> Sample:
     return _up(kinds.TOKEN_ASKED, MessageClass.EVENT, *words, subject=str(POD), data=data)
 
 
+def _write(kind: str, write_id: str = "0" * 32) -> Sample:
+    """Return a write of the pod's own account; one that is the same in each run."""
+    author = Author(account=("default", "default"), about=POD, uid="uid-a")
+    given = config_map("a", {"a": "b"})
+    request = Request(
+        method="PATCH",
+        path="/api/v1/namespaces/default/configmaps/a",
+        query="fieldManager=test",
+        content_type="application/merge-patch+json",
+        body={"data": {"a": "c"}},
+    )
+    change = ObjectChange(
+        verb="patch",
+        group="",
+        version="v1",
+        plural="configmaps",
+        namespace="default",
+        name="a",
+        base=given,
+        wanted={**given, "data": {"a": "c"}},
+    )
+    write = Write(author=author, request=request, seen=Seen(revision=5, digest="0" * 32))
+    if kind == "change":
+        write = Write(author=author, change=change)
+    words = ("write",)
+    return _up(
+        kinds.WRITE_ASKED,
+        MessageClass.REQUEST,
+        *words,
+        subject=str(POD),
+        data=write.data(),
+        id=write_id,
+    )
+
+
+def _written(write_id: str = "0" * 32) -> Sample:
+    conflict = [{"path": "data.a", "edge": "c", "cloud": None}]
+    data = {"code": 409, "body": "{}", "conflict": conflict}
+    return _down(kinds.WRITE_ANSWERED, "written", data, subject=write_id)
+
+
 def _status(key: ObjectKey, status: JsonObject, sequence: int = 1, uid: str = "uid-a") -> Sample:
     words = (key.resource, key.namespace, key.name)
     data = {"uid": uid, "status": status, "observed": [1, sequence], "finished": False}
@@ -266,8 +312,13 @@ class Hub:
                 _event(),
                 _token_asked(),
             ],
-            "hub.up.request": [self._answer("nobody", 0), self._answer("nobody", 1, last=True)],
             "hub.answers": [self._answer("nobody", 0), self._answer("nobody", 1, last=True)],
+            "hub.up.request": [
+                self._answer("nobody", 0),
+                self._answer("nobody", 1, last=True),
+                _write("request"),
+                _write("change"),
+            ],
             "hub.up.spans": [
                 _up(kinds.SPANS_ENDED, MessageClass.SPANS, "edged", data=_spans("fedge-edged")),
                 Sample(
@@ -316,6 +367,13 @@ class Hub:
             await give(self, "hub.up.event", event)
             await give(self, "hub.up.event", event)
         assert len(self.world.asked) == before + 3
+        asked = len(self.world.asked)
+        author = Author(account=("default", "default"), about=key, uid="uid-a")
+        sample = _write("request")
+        sample.envelope.data["author"] = Write(author=author).data()["author"]
+        envelope = dataclasses.replace(sample.envelope, subject=str(key))
+        await give(self, "hub.up.request", Sample(sample.routing_key, envelope))
+        assert self.world.asked[asked:] == [sample.routing_key]
         await self._check_answers()
 
     async def _check_answers(self) -> None:
@@ -346,7 +404,9 @@ class Meta:
         self.line, self.store = Line(), store
         self.keeping = Keeping(node=NODE, store=store, seal=seal, effects=Effects(NODE, "meta"))
         digests = Digests(keeping=self.keeping, fabric=self.line.fabric, every=_NEVER)
-        MetaHandlers(self.keeping, digests).subscribe(self.line.fabric, NODE)
+        self.cloud, self.observed = Cloud(self.line.fabric, NODE), Observed()
+        MetaHandlers(self.keeping, digests, self.cloud).subscribe(self.line.fabric, NODE)
+        self.observed.subscribe(self.line.fabric, NODE, "1")
         self._revision = 10
         self._held: object = None
 
@@ -360,7 +420,10 @@ class Meta:
             "meta.request": [
                 _down(kinds.DIGEST_ASKED, "digest", {"prefixes": [], "protocol": PROTOCOL}),
                 _down(kinds.DIGEST_ASKED, "digest", {"prefixes": ["", "0", "ab"]}),
+                _down(kinds.STATUSES_ASKED, "statuses"),
+                _written(),
             ],
+            "meta.overhears": [_status(POD, RUNNING), _event()],
         }
 
     def state(self) -> object:
@@ -380,6 +443,18 @@ class Meta:
         asked = len(self.line.told(kinds.DIGEST_TAKEN, ""))
         await give(self, "meta.request", _down(kinds.DIGEST_ASKED, "digest", {"prefixes": [""]}))
         assert len(self.line.told(kinds.DIGEST_TAKEN, "")) == asked + 1
+        await self._check_api()
+
+    async def _check_api(self) -> None:
+        pod = ObjectKey("pods", "default", f"good-{self._revision}")
+        await give(self, "meta.overhears", _status(pod, RUNNING))
+        assert self.observed.statuses[pod].status == RUNNING
+        write = Write(author=Author(account=("default", "default"), about=POD, uid="uid-a"))
+        write_id = f"write-{self._revision}"
+        asking = asyncio.ensure_future(self.cloud.ask(write, write_id=write_id, seconds=20))
+        await self.line.until(lambda: self.line.sent[-1][1].id == write_id)
+        await give(self, "meta.request", _written(write_id))
+        assert (await asking).code == 409
 
 
 class Twin:
@@ -643,6 +718,17 @@ class Api(KubeClient):
         self._called("token", resource.path(namespace, account, "token"), spec)
         return {"token": JWT, "expirationTimestamp": "2036-01-01T00:00:00Z"}
 
+    async def issuer_keys(self) -> tuple[str, JsonObject]:
+        return "https://cloud", {"keys": [{"kty": "EC", "kid": "1"}]}
+
+    async def send_as(
+        self, user: str, method: str, path: str, *, body: Any = None, **_: Any
+    ) -> tuple[int, str]:
+        self._called(method, path, body)
+        held = config_map("a", {"a": "b"})
+        held["metadata"] |= {"resourceVersion": "5", "uid": "uid-a"}
+        return 200, json.dumps(held)
+
     async def patch(
         self, resource: Resource, namespace: str, name: str, patch: JsonObject, **_: Any
     ) -> JsonObject:
@@ -679,6 +765,7 @@ class Dispatch:
         if service == "controller":
             Heartbeats(self.api).subscribe(self.line.fabric)
             Tokens(self.api, self.line.fabric).subscribe()
+            Writes(self.api, self.line.fabric).subscribe()
             self.key = POD
         else:
             self.key = DEVICE
@@ -710,6 +797,7 @@ class Dispatch:
             "controller.reported.event": [_event()],
             "controller.heartbeats": [_alive()],
             "controller.tokens": [_token_asked()],
+            "controller.writes": [_write("request"), _write("change")],
             **control,
         }
 
@@ -734,6 +822,11 @@ class Dispatch:
             assert (await self._does("controller.heartbeats", _alive())).endswith("leases/edge-1")
             await self._does("controller.tokens", _token_asked())
             assert self.line.told(kinds.TOKEN_ISSUED, str(POD))
+            for kind in ("request", "change"):
+                write_id = f"{kind}-{self._revision}"
+                await self._does("controller.writes", _write(kind, write_id))
+                [answer] = self.line.told(kinds.WRITE_ANSWERED, write_id)
+                assert answer.data["code"] == 200
 
     async def _does(self, queue: str, sample: Sample) -> str:
         before = len(self.api.calls)

@@ -11,6 +11,7 @@ from fedge_objects import JsonObject, NodeName, ObjectKey
 
 NODE = NodeName("edge-1")
 KEY = ObjectKey("pods", "default", "a")
+KEY_OF_CLOUD = {"kty": "EC", "kid": "1"}
 ASKED = {"uid": "u", "service_account": "reader", "audience": "vault", "seconds": 700}
 
 
@@ -34,6 +35,9 @@ class Api(KubeClient):
         self.specs.append((account, spec))
         return {"token": "t", "expirationTimestamp": "2027-01-01T00:00:00Z"}
 
+    async def issuer_keys(self) -> tuple[str, JsonObject]:
+        return "https://cloud", {"keys": [KEY_OF_CLOUD]}
+
 
 def pod(**changes: Any) -> JsonObject:
     spec = {"nodeName": NODE, "serviceAccountName": "reader", **changes}
@@ -47,7 +51,12 @@ async def issued(api: Api, **changes: Any) -> JsonObject | None:
 
 async def test_token_is_bound_to_the_pod() -> None:
     api = Api(pod())
-    assert await issued(api) == {"token": "t", "expires": "2027-01-01T00:00:00Z"}
+    assert await issued(api) == {
+        "token": "t",
+        "expires": "2027-01-01T00:00:00Z",
+        "issuer": "https://cloud",
+        "keys": [KEY_OF_CLOUD],
+    }
     [(account, spec)] = api.specs
     assert account == "reader"
     assert spec["audiences"] == ["vault"]

@@ -71,6 +71,12 @@ class World(Downlink, CloudLink, Clock):
         self.asked.append(routing_key)
 
     @override
+    async def refuse_write(
+        self, node: NodeName, write_id: str, code: int, reason: str, message: str
+    ) -> None:
+        self.asked.append(f"refused {write_id} {code} {reason}")
+
+    @override
     async def ask_resync(self, node: NodeName) -> None:
         self.asked.append("resync")
 

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from fedge_fabric import InvalidError, MalformedError, fields, kinds
-from fedge_fabric.fabric import Delivery
-from fedge_objects import JsonObject, ObjectKey
+from fedge_fabric import topology as t
+from fedge_fabric.fabric import Delivery, Fabric
+from fedge_objects import JsonObject, NodeName, ObjectKey
 
 MOST_EVENTS: Final = 256
 EVENTS: Final = "events"
@@ -42,6 +43,10 @@ class Observed:
         self.events: OrderedDict[ObjectKey, JsonObject] = OrderedDict()
         self.changed: Callable[[ObjectKey], None] | None = None
         """Called with what news there are of, once somebody wants to know."""
+
+    def subscribe(self, fabric: Fabric, node: NodeName, replica: str) -> None:
+        """Hear what the neighbours say from now on."""
+        fabric.subscribe(t.meta_overhears(node, replica), self.on_message)
 
     async def on_message(self, delivery: Delivery) -> None:
         """Take a status or an event; whatever else the node says is left alone."""

@@ -54,7 +54,7 @@ class Api:
         self._folder = ApiFolder(settings.edge.data_dir)
         self._observed = Observed()
         self.cloud = Cloud(fabric, self._node)
-        fabric.subscribe(t.meta_overhears(self._node, replica), self._observed.on_message)
+        self._observed.subscribe(fabric, self._node, replica)
 
     async def run(self) -> None:
         """Serve until cancelled."""

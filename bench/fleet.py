@@ -24,6 +24,7 @@ from fedge_edged.reporting import Reporting
 from fedge_fabric import Envelope, change_of
 from fedge_fabric import topology as t
 from fedge_fabric.definitions import User, cloud_definitions, edge_definitions, link_queue
+from fedge_fabric.effects import Effects
 from fedge_fabric.fabric import Delivery, Fabric, Handler
 from fedge_fabric.topology import Queue
 from fedge_meta.digests import Digests
@@ -204,7 +205,7 @@ class _Keeping(Keeping):
     """Says when it has kept something."""
 
     def __init__(self, *, node: NodeName, store: ObjectStore, seal: NodeSeal) -> None:
-        super().__init__(node=node, store=store, seal=seal)
+        super().__init__(node=node, store=store, seal=seal, effects=Effects(node, "meta"))
         self.kept = asyncio.Event()
 
     @override

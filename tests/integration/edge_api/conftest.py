@@ -79,12 +79,14 @@ class Edge:
     async def is_running(self, name: str) -> bool:
         """Whether the edge says that a pod runs."""
         answer = await self.root.get(f"/api/v1/namespaces/default/pods/{name}")
-        return answer.status_code == 200 and answer.json().get("status", {}).get("phase") == "Running"
+        return (
+            answer.status_code == 200 and answer.json().get("status", {}).get("phase") == "Running"
+        )
 
     async def program(self, name: str, *rules: dict[str, Any]) -> str:
         """Have a pod run under an account of its own with a role; return its token.
 
-        The token is got as edged gets it, so that the node knows the issuer's keys.
+        It is the one that the pod's containers see.
         """
         metadata = {"name": name, "namespace": "default"}
         group = "rbac.authorization.k8s.io"
@@ -99,13 +101,16 @@ class Edge:
             "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": "default"}],
         }  # fmt: skip
         await self.kube.create(ROLE_BINDINGS, binding)
-        token = {"serviceAccountToken": {"path": "token", "expirationSeconds": 3600}}
-        volume = {"name": "access", "projected": {"sources": [token]}}
-        await self.kube.create(PODS, pod(name, serviceAccountName=name, volumes=[volume]))
+        await self.kube.create(PODS, pod(name, serviceAccountName=name))
         await self.becomes(lambda: self.is_running(name))
+        return ((await self.access_of(name)) / "token").read_text()
+
+    async def access_of(self, name: str) -> Path:
+        """Return the folder that a pod sees as /var/run/secrets/kubernetes.io/serviceaccount."""
         made = await self.kube.get(PODS, "default", name)
         run: Path = self.system.edge_api.parents[1] / "run" / str(made["metadata"]["uid"])
-        return (run / "volumes/files/access/token").read_text()
+        [found] = (run / "volumes/files").glob("kube-api-access-*")
+        return found
 
 
 def pod(name: str, **spec: Any) -> dict[str, Any]:

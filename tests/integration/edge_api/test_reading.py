@@ -55,6 +55,10 @@ async def test_roles_of_the_cloud_decide_at_the_edge(edge: Edge) -> None:
         {"name": "key", "secret": {"secretName": "key"}}
     ]))  # fmt: skip
     await edge.becomes(lambda: edge.is_running("holder"))
+    access = await edge.access_of("judged")
+    assert (access / "namespace").read_text() == "default"
+    # a pod trusts the edge's API as it would the cluster's
+    assert (access / "ca.crt").read_text() == (edge.system.edge_api / "ca.crt").read_text()
     await edge.system.stop("hub")
     try:
         async with edge.client(token) as program:
@@ -127,7 +131,7 @@ async def test_watch_goes_on_where_it_was_and_hears_gone_after_a_restart(edge: E
         assert event["object"]["data"] == {"mode": "dusk"}
     await edge.system.stop("meta")
     await edge.system.start("meta")
-    await edge.becomes(lambda: edge.answers())
+    await edge.becomes(edge.answers)
     async with edge.root.stream("GET", MAPS, params=query) as stream:
         assert stream.status_code == 410
     again = await edge.get(MAPS)

@@ -92,9 +92,7 @@ async def test_write_with_the_cloud_away_is_kept_shown_and_merged(edge: Edge) ->
         await settles(edge, program, "state")
         await edge.system.stop("hub")
         try:
-            answer = await program.patch(
-                f"{MAPS}/state", json={"data": {"n": "1"}}, headers=MERGE
-            )
+            answer = await program.patch(f"{MAPS}/state", json={"data": {"n": "1"}}, headers=MERGE)
             assert answer.status_code == 200, answer.text
             assert is_pending(answer.json())
             made = await program.post(MAPS, json=config_map("fresh", k="v"))
@@ -102,9 +100,7 @@ async def test_write_with_the_cloud_away_is_kept_shown_and_merged(edge: Edge) ->
             assert is_pending(made.json())
             assert (await program.get(f"{MAPS}/state")).json()["data"] == {"n": "1"}
             # revisions count on: what was answered can be put back
-            put = await program.put(
-                f"{MAPS}/fresh", json={**made.json(), "data": {"k": "w"}}
-            )
+            put = await program.put(f"{MAPS}/fresh", json={**made.json(), "data": {"k": "w"}})
             assert put.status_code == 200, put.text
             stale = await program.put(f"{MAPS}/fresh", json=made.json())
             assert stale.status_code == 409
@@ -157,9 +153,7 @@ async def test_conflict_is_a_mark_and_an_event_with_both_versions(edge: Edge) ->
         assert held["data"] == {"mode": "cloud-mode"}
         mark = json.loads(held["metadata"]["annotations"][CONFLICT])
         assert mark["type"] == "Conflict"
-        assert mark["fields"] == [
-            {"path": "data.mode", "edge": "edge-mode", "cloud": "cloud-mode"}
-        ]
+        assert mark["fields"] == [{"path": "data.mode", "edge": "edge-mode", "cloud": "cloud-mode"}]
         told = [
             each
             for each in (await edge.kube.list(EVENTS)).items

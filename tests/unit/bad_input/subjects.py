@@ -30,7 +30,7 @@ from fedge_fabric.fabric import Delivery, Handler
 from fedge_fabric.protocol import PROTOCOL
 from fedge_fabric.streams import Numbering
 from fedge_fabric.topology import Queue
-from fedge_fabric.writes import Author, ObjectChange, Request, Seen, Write
+from fedge_fabric.writes import Author, ObjectChange, Request, Seen, Write, node_author
 from fedge_hub.domain import Nodes
 from fedge_hub.events import Events
 from fedge_hub.handlers import Handlers as HubHandlers
@@ -368,10 +368,9 @@ class Hub:
             await give(self, "hub.up.event", event)
         assert len(self.world.asked) == before + 3
         asked = len(self.world.asked)
-        author = Author(account=("default", "default"), about=key, uid="uid-a")
-        sample = _write("request")
+        author, sample = node_author(NODE), _write("request")
         sample.envelope.data["author"] = Write(author=author).data()["author"]
-        envelope = dataclasses.replace(sample.envelope, subject=str(key))
+        envelope = dataclasses.replace(sample.envelope, subject=str(author.about))
         await give(self, "hub.up.request", Sample(sample.routing_key, envelope))
         assert self.world.asked[asked:] == [sample.routing_key]
         await self._check_answers()
@@ -722,7 +721,13 @@ class Api(KubeClient):
         return "https://cloud", {"keys": [{"kty": "EC", "kid": "1"}]}
 
     async def send_as(
-        self, user: str, method: str, path: str, *, body: Any = None, **_: Any
+        self,
+        user: str,  # noqa: ARG002 - as the client's
+        method: str,
+        path: str,
+        *,
+        body: Any = None,
+        **_: Any,
     ) -> tuple[int, str]:
         self._called(method, path, body)
         held = config_map("a", {"a": "b"})

@@ -1,6 +1,6 @@
 """The HTTPS listener: an application on sockets that listen already.
 
-Whoever serves brings the sockets, so that they may have listened before anything of this was loaded.
+Whoever serves brings the sockets: they may have listened before anything of this was loaded.
 """
 
 import asyncio

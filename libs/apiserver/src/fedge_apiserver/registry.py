@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from fedge_apiserver.account_access import add_account_access
 from fedge_apiserver.errors import (
     ApiError,
     Causes,
@@ -29,7 +30,14 @@ from fedge_apiserver.objects import (
     prepare_update,
     timestamp,
 )
-from fedge_apiserver.resources import DEFINITIONS, NAMESPACES, PODS, Catalog, Resource
+from fedge_apiserver.resources import (
+    DEFINITIONS,
+    NAMESPACES,
+    PODS,
+    SERVICE_ACCOUNTS,
+    Catalog,
+    Resource,
+)
 from fedge_apiserver.storage import Entry, StorageError
 from fedge_apiserver.store import Store, decode
 from fedge_objects import JsonObject
@@ -157,6 +165,9 @@ class Registry:
             ApiError: it is not allowed, or there is one.
         """
         managers = value["metadata"].get("managedFields") if keeps_managers else None
+        if resource is PODS:
+            name = (value.get("spec") or {}).get("serviceAccountName") or "default"
+            value = add_account_access(value, self.read(SERVICE_ACCOUNTS, namespace, name))
         value = prepare_new(resource, value, namespace, self._clock())
         if managers:
             value["metadata"]["managedFields"] = managers

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 
 from fedge_objects import Change, JsonObject, NodeName, ObjectKey, Version
 
-
 GROUP = "group"
 """Resource of keys that name no object: who needs such a key needs whatever has joined it."""
 
@@ -303,9 +302,7 @@ class Placement:
             decisions += self._need_no_more(each, key, before - needs, decided)
         return decisions
 
-    def _join(
-        self, key: ObjectKey, groups: frozenset[ObjectKey], decided: int
-    ) -> list[Decision]:
+    def _join(self, key: ObjectKey, groups: frozenset[ObjectKey], decided: int) -> list[Decision]:
         """Take in which groups an object is now."""
         before = self._joined.pop(key, frozenset())
         if groups:

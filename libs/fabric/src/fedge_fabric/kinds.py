@@ -64,8 +64,8 @@ data: ``{"uid": str, "service_account": str, "audience": str, "seconds": int}``.
 
 TOKEN_ISSUED: Final = "fedge.token.issued"  # noqa: S105
 """The token that was asked for. subject: the pod's key; data: what was asked, and ``{"token": str,
-"expires": RFC 3339, "issuer": str, "keys": [JWK]}``; the last two where the API tells them: by which
-keys the node's own API knows such tokens."""
+"expires": RFC 3339, "issuer": str, "keys": [JWK]}``; the last two where the API tells them: by
+which keys the node's own API knows such tokens."""
 
 WRITE_ASKED: Final = "fedge.write.asked"
 """A program on a node wants something written to the Kubernetes API. subject: the pod that it runs

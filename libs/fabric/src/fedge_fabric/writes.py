@@ -14,6 +14,7 @@ that it wants; only such a one can be merged, and repeated without harm.
 """
 
 import hashlib
+import re
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -37,6 +38,9 @@ NOT_BELIEVED: Final = "NotOnNode"
 """Reason of the refusal of somebody whom the cloud does not know to be on that node."""
 ONLINE_SECONDS: Final = 5.0
 """A write that somebody waits for is worth nothing to the cloud after so long."""
+
+
+_RESOURCE: Final = re.compile(r"[a-z0-9.-]{0,253}/v[a-z0-9]{1,62}/[a-z0-9]{1,63}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,6 +220,8 @@ def _change(part: dict[str, Any]) -> ObjectChange:
     base = None if part.get("base") is None else fields.part(part, "base")
     wanted = None if part.get("wanted") is None else fields.part(part, "wanted")
     change = ObjectChange(verb=verb, base=base, wanted=wanted, **texts)
+    if not _RESOURCE.fullmatch(f"{change.group}/{change.version}/{change.plural}"):
+        raise MalformedError(f"a change of what is no resource: {str(change.key)[:128]!r}")
     fields.key_in(str(change.key))
     if (verb == "delete") != (wanted is None) or (verb != "create" and base is None):
         raise MalformedError(f"a change by the verb {verb!r} that lacks a state, or has one more")

@@ -80,7 +80,7 @@ def without_bookkeeping(obj: JsonObject) -> JsonObject:
 def _merge(
     base: Any, ours: Any, theirs: Any, path: str, found: list[Contradiction], *, prefer_ours: bool
 ) -> Any:
-    if ours == theirs or theirs == base:
+    if theirs in (ours, base):
         return ours
     if ours == base:
         return theirs

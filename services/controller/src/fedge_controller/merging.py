@@ -204,7 +204,11 @@ class Merging:
     ) -> Outcome:
         """Tell of a conflict: by a mark on the object, an event, and the answer."""
         shown = tuple(
-            {"path": each.path, "edge": _shown(write, each.ours), "cloud": _shown(write, each.theirs)}
+            {
+                "path": each.path,
+                "edge": _shown(write, each.ours),
+                "cloud": _shown(write, each.theirs),
+            }
             for each in found[:_MOST_FIELDS]
         )
         log.warning(

@@ -80,7 +80,10 @@ class Writes:
         try:
             if not await self._is_believed(node, write.author):
                 log.warning(
-                    "write_refused", node=node, user=write.author.user, about=str(write.author.about)
+                    "write_refused",
+                    node=node,
+                    user=write.author.user,
+                    about=str(write.author.about),
                 )
                 message = f"{write.author.user} is no account of a pod on node {node}"
                 return refusal(403, NOT_BELIEVED, message)
@@ -167,4 +170,3 @@ def _at_revision(body: Any, old: str, new: str) -> Any:
         if isinstance(part, dict) and part.get("resourceVersion") == old:
             changed[field] = {**part, "resourceVersion": new}
     return changed
-

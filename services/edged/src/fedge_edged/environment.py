@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Mapping
 
+from fedge_edged.api_access import NO_ACCESS, ApiAccess
 from fedge_edged.errors import ConfigError
 from fedge_edged.pods import Container, EnvFromSource, EnvVarSource, Pod, ResourceReference
 from fedge_edged.ports import Objects
@@ -33,9 +34,22 @@ def expand(text: str, known: Mapping[str, str]) -> str:
 class Environment:
     """Computes environments; values come from the pod, its node and the node's objects."""
 
-    def __init__(self, objects: Objects, *, node: Mapping[str, str] | None = None) -> None:
-        """Take the node's objects, and what of its resources pods may use, by name."""
+    def __init__(
+        self,
+        objects: Objects,
+        *,
+        node: Mapping[str, str] | None = None,
+        access: ApiAccess = NO_ACCESS,
+    ) -> None:
+        """Take what values come from.
+
+        Args:
+            objects: the node's.
+            node: what of its resources pods may use, by name.
+            access: to the edge's API, of which every container is told.
+        """
         self._objects = objects
+        self._access = access
         self.node = node or {}
 
     def of(self, pod: Pod, container: Container, facts: Mapping[str, str]) -> dict[str, str]:
@@ -49,7 +63,7 @@ class Environment:
         Raises:
             ConfigError: something that is referred to is missing.
         """
-        env: dict[str, str] = {}
+        env: dict[str, str] = dict(self._access.environment())
         for source in container.env_from:
             for name, value in self._all_of(pod, source).items():
                 if _NAME.fullmatch(source.prefix + name):

@@ -18,6 +18,7 @@ from fedge_cri import Runtime, RuntimeFaultError
 from fedge_edged import node_status
 from fedge_edged.actions import NodeActions
 from fedge_edged.amounts import amounts_of, as_quantities
+from fedge_edged.api_access import FOLDER, ApiAccess
 from fedge_edged.cgroups import Cgroups
 from fedge_edged.context import Tools
 from fedge_edged.dns import Names
@@ -55,8 +56,6 @@ log = structlog.stdlib.get_logger("fedge.edged")
 
 STORE_NAME = "meta.db"
 BEGUN_NAME = "begun.db"
-API_FOLDER = "api"
-"""Of meta's API for programs at the edge, which reads the keys here that check tokens."""
 RESOURCES_BEFORE_PODS = ("configmaps", "secrets", "serviceaccounts", "nodes")
 NODE_LOOK_SECONDS = 30.0
 
@@ -98,8 +97,9 @@ class _Edged:
         memory_bytes = memory_of_node()
         usable = as_quantities(self.local.allocatable())
         pods_dir = edge.data_dir / "pods"
+        access = ApiAccess(edge.data_dir)
         self.specs = Specs(
-            environment=Environment(objects, node=usable),
+            environment=Environment(objects, node=usable, access=access),
             places=Places(
                 logs=settings.pod_log_dir,
                 pods=pods_dir,
@@ -124,7 +124,7 @@ class _Edged:
         self.tokens = NodeTokens(
             folder=pods_dir,
             key_file=edge.data_dir / "token.key",
-            issuers_file=edge.data_dir / API_FOLDER / "issuers.json",
+            issuers_file=edge.data_dir / FOLDER / "issuers.json",
             node=self.node,
             clock=self.clock,
             offline=settings.offline_tokens,
@@ -140,6 +140,7 @@ class _Edged:
                 memory=settings.run_dir,
                 node=usable,
                 tokens=self.tokens,
+                access=access,
             ),
             images=self.images,
             reporter=self.reporting,

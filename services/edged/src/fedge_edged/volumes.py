@@ -16,6 +16,7 @@ from pathlib import Path
 
 import structlog
 
+from fedge_edged.api_access import NO_ACCESS, ROOT_CERTIFICATES, ApiAccess
 from fedge_edged.disk_usage import disk_usage
 from fedge_edged.environment import field_value, resource_value
 from fedge_edged.errors import ConfigError, MountError
@@ -72,6 +73,7 @@ class Volumes:
         memory: Path,
         node: Mapping[str, str] | None = None,
         tokens: Tokens | None = NO_TOKENS,
+        access: ApiAccess = NO_ACCESS,
     ) -> None:
         """Prepare.
 
@@ -81,7 +83,9 @@ class Volumes:
             memory: the same in memory.
             node: what of its resources the node gives to pods.
             tokens: of service accounts; None leaves them out of volumes.
+            access: to the edge's API, whose authority pods are to trust.
         """
+        self._access = access
         self._objects = objects
         self._tokens = tokens
         self._node = node or {}
@@ -207,11 +211,20 @@ class Volumes:
         return files
 
     def _config_map(self, pod: Pod, source: ConfigMapSource, mode: int | None) -> dict[str, _File]:
-        obj = self._find(pod, "configmaps", source.name, optional=source.optional)
+        obj = self._trusted(pod) if source.name == ROOT_CERTIFICATES else None
+        if obj is None:
+            obj = self._find(pod, "configmaps", source.name, optional=source.optional)
         data = {name: value.encode() for name, value in (obj.get("data") or {}).items()}
         data |= {n: base64.b64decode(v) for n, v in (obj.get("binaryData") or {}).items()}
         default = source.default_mode if mode is None else mode
         return _select(data, source.items, default, source.name, optional=source.optional)
+
+    def _trusted(self, pod: Pod) -> JsonObject | None:
+        """Return the authorities of the cloud's API and of the edge's; None: there are none."""
+        key = ObjectKey("configmaps", pod.metadata.namespace, ROOT_CERTIFICATES)
+        held = self._objects.get(key)
+        data = self._access.trusted(None if held is None else held.get("data") or {})
+        return None if data is None else {**(held or {}), "data": data}
 
     def _secret(self, pod: Pod, source: SecretSource, mode: int | None) -> dict[str, _File]:
         name = source.secret_name or source.name

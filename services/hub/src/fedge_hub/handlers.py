@@ -17,7 +17,7 @@ from fedge_fabric import (
 )
 from fedge_fabric import topology as t
 from fedge_fabric.fabric import Delivery, Fabric
-from fedge_fabric.writes import NOT_BELIEVED, read_write
+from fedge_fabric.writes import NOT_BELIEVED, Author, read_write
 from fedge_hub.domain import Nodes
 from fedge_hub.events import Events
 from fedge_hub.ports import Applied, CloudLink
@@ -137,8 +137,7 @@ class Handlers:
         envelope = delivery.envelope
         author = read_write(envelope.subject, envelope.data).author
         try:
-            if not author.speaks_for(node):
-                raise InvalidError(f"node {node!r} writes as {author.user!r} of {author.about}")
+            _check_author(node, author)
             await self._nodes.check_speaks_for_itself(node, author.about)
             await self._cloud.pass_on(delivery.routing_key, envelope)
         except InvalidError as exc:
@@ -150,6 +149,11 @@ class Handlers:
             await self._cloud.refuse_write(
                 node, envelope.id, 503, "ServiceUnavailable", f"the cloud is starting: {exc}"
             )
+
+
+def _check_author(node: NodeName, author: Author) -> None:
+    if not author.speaks_for(node):
+        raise InvalidError(f"node {node!r} writes as {author.user!r} of {author.about}")
 
 
 def _speaker(delivery: Delivery) -> NodeName:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 log = structlog.stdlib.get_logger("fedge.meta")
 
 
+_REQUESTS = ("digest", "written", "statuses")
+
+
 class Handlers:
     """Reads messages and calls the domain."""
 
@@ -29,7 +32,9 @@ class Handlers:
     def subscribe(self, fabric: Fabric, node: NodeName) -> None:
         """Take part in all of meta's queues."""
         fabric.subscribe(t.meta_state(node), self.on_state)
-        fabric.subscribe(t.edge_request("meta", node, ("digest", "written", "statuses")), self.on_request)
+        fabric.subscribe(
+            t.edge_request("meta", node, ("digest", "written", "statuses")), self.on_request
+        )
 
     async def on_state(self, delivery: Delivery) -> None:
         """Take an object or its tombstone."""

@@ -36,12 +36,12 @@ class MetaSettings(ServiceSettings):
     """Port of the edge's own Kubernetes API; 0: there is none."""
 
     api_address: str = Field(default="169.254.30.10", pattern=r"^([0-9]{1,3}(\.[0-9]{1,3}){3})?$")
-    """Address at which pods reach that API, besides 127.0.0.1. It is given to the loopback interface
-    and needs no network; empty: pods are told of no API at the edge."""
+    """Address at which pods reach that API, besides 127.0.0.1. It is given to the loopback
+    interface and needs no network; empty: pods are told of no API at the edge."""
 
     api_outbox_bytes: int = Field(default=64 * 1024 * 1024, ge=64 * 1024)
-    """So much of what programs wrote while the cloud was away is kept, in bytes on the disk; more is
-    refused."""
+    """So much of what programs wrote while the cloud was away is kept, in bytes on the disk; more
+    is refused."""
 
     @model_validator(mode="after")
     def _both_or_none(self) -> Self:

@@ -148,11 +148,7 @@ class ApiApplication:
             parts = [part for part in request.path.split("/") if part]
             if request.path not in _OPEN_PATHS:
                 request.user = self._authentication.user(scope, request)
-                if self._elsewhere is not None and await self._elsewhere.decides(request, parts):
-                    return
-                self._authorize(request, parts)
-            if self._elsewhere is None or not await self._elsewhere.answers(request, parts):
-                await self._dispatch(request, parts)
+            await self._answer(request, parts)
         except ApiError as exc:
             if is_started:
                 raise
@@ -170,6 +166,16 @@ class ApiApplication:
                 raise
             log.exception("request_failed", method=request.method, path=request.path)
             await request.answer_error(internal(f"{type(exc).__name__}; see the server's log"))
+
+    async def _answer(self, request: Request, parts: list[str]) -> None:
+        """Answer one request, its user known, or have it answered elsewhere."""
+        elsewhere, is_open = self._elsewhere, request.path in _OPEN_PATHS
+        if not is_open:
+            if elsewhere is not None and await elsewhere.decides(request, parts):
+                return
+            self._authorize(request, parts)
+        if elsewhere is None or not await elsewhere.answers(request, parts):
+            await self._dispatch(request, parts)
 
     async def _upgrade(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request for a WebSocket."""

@@ -2,8 +2,8 @@
 
 A node is given the bindings that are about somebody who may ask its API: the accounts of its pods,
 the groups that these are in, and the account of whoever is root there; and the roles that those
-name. What a namespace's roles let such an account read goes along: a program finds at the edge, with
-the cloud away, what it may read, and whole lists of it.
+name. What a namespace's roles let such an account read goes along: a program finds at the edge,
+with the cloud away, what it may read, and whole lists of it.
 
 https://kubernetes.io/docs/reference/access-authn-authz/rbac/
 """

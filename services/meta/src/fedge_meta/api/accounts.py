@@ -1,8 +1,8 @@
 """Whose token it is, told with the cloud away.
 
 A token that the cloud's API issued is checked by the issuer's public keys, which came along with
-the node's own tokens; one that the node signed (``fedge_edged.tokens``) by the node's key. Either is
-good only while its account, and the pod that it is bound to, are among what the node was given.
+the node's own tokens; one that the node signed (``fedge_edged.tokens``) by the node's key. Either
+is good only while its account, and the pod that it is bound to, are among what the node was given.
 
 https://datatracker.ietf.org/doc/html/rfc7519, https://datatracker.ietf.org/doc/html/rfc7518
 """
@@ -201,9 +201,7 @@ def _is_signed(jwk: JsonObject, algorithm: object, signed: bytes, signature: byt
                 )
             case "RSA", "RS256":
                 numbers = rsa.RSAPublicNumbers(_number(jwk["e"]), _number(jwk["n"]))
-                numbers.public_key().verify(
-                    signature, signed, padding.PKCS1v15(), hashes.SHA256()
-                )
+                numbers.public_key().verify(signature, signed, padding.PKCS1v15(), hashes.SHA256())
             case _:
                 return False
     except (InvalidSignature, ValueError, KeyError, TypeError):

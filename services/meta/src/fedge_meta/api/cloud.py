@@ -12,8 +12,15 @@ from typing import Any, Final
 
 import structlog
 
-from fedge_fabric import Address, Envelope, InvalidError, MessageClass, UnavailableError, fields
-from fedge_fabric import kinds
+from fedge_fabric import (
+    Address,
+    Envelope,
+    InvalidError,
+    MessageClass,
+    UnavailableError,
+    fields,
+    kinds,
+)
 from fedge_fabric import topology as t
 from fedge_fabric.fabric import Delivery, Fabric
 from fedge_fabric.writes import Write
@@ -87,9 +94,7 @@ class Cloud:
             subject=str(write.author.about),
             data=write.data(),
         )
-        answered = self._open.setdefault(
-            write_id, asyncio.get_running_loop().create_future()
-        )
+        answered = self._open.setdefault(write_id, asyncio.get_running_loop().create_future())
         try:
             async with asyncio.timeout(seconds):
                 await self._fabric.publish(

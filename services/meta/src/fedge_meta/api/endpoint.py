@@ -1,9 +1,9 @@
 """Where the API answers, and the files by which others find it and trust it.
 
-In the folder ``api`` of the edge's data folder: ``endpoint.json`` (address and port, for edged, which
-tells them to pods), ``ca.crt`` (for pods), ``kubeconfig`` (for root at the gateway) and ``pki``, the
-server's own. What is missing or runs out is made by a process of its own: what it needs for keys
-and certificates takes memory that a gateway has better uses for.
+In the folder ``api`` of the edge's data folder: ``endpoint.json`` (address and port, for edged,
+which tells them to pods), ``ca.crt`` (for pods), ``kubeconfig`` (for root at the gateway) and
+``pki``, the server's own. What is missing or runs out is made by a process of its own: what it
+needs for keys and certificates takes memory that a gateway has better uses for.
 """
 
 import asyncio
@@ -23,9 +23,9 @@ FOLDER: Final = "api"
 LOOPBACK: Final = "127.0.0.1"
 _ENDPOINT: Final = "endpoint.json"
 _MAKE_SECONDS: Final = 60.0
-RENEW_DAYS: Final = 365
+RENEW_DAYS: Final = 180
 """The certificate is looked at anew at the first start after so long; it holds for longer."""
-_DAY_SECONDS: Final = 86400.0
+DAY_SECONDS: Final = 86400.0
 
 _NEW_ADDRESS: Final = 20
 _REQUEST_ACKNOWLEDGED_CREATE: Final = 0x1 | 0x4 | 0x400
@@ -57,7 +57,7 @@ class Endpoint:
     @property
     def names(self) -> list[str]:
         """What the server's certificate holds for."""
-        inside = "kubernetes kubernetes.default kubernetes.default.svc".split()
+        inside = ["kubernetes", "kubernetes.default", "kubernetes.default.svc"]
         return [*filter(None, ("localhost", LOOPBACK, self.address)), *inside]
 
 
@@ -85,9 +85,10 @@ class ApiFolder:
             EndpointError: it cannot be made.
         """
         held = self.endpoint
-        is_same = held is not None and (held.address, held.port) == (address, port)
-        if is_same and held and abs(held.renew_after - time.time()) < RENEW_DAYS * _DAY_SECONDS:
-            if held.renew_after > time.time() and self.kubeconfig.exists():
+        if held is not None and (held.address, held.port) == (address, port):
+            left = held.renew_after - time.time()
+            # more than was given: the clock was ahead then
+            if 0 < left < RENEW_DAYS * DAY_SECONDS and self.kubeconfig.exists():
                 return
         process = await asyncio.create_subprocess_exec(
             sys.executable,

@@ -1,7 +1,8 @@
 """Writes at the edge: to the cloud while it answers, else into the outbox.
 
-Online the cloud decides, by its roles, as for the same user there. Offline the roles decide that the
-cloud sent along, and of what they allow only that is taken which can be merged later (``offline``).
+Online the cloud decides, by its roles, as for the same user there. Offline the roles decide that
+the cloud sent along, and of what they allow only that is taken which can be merged later
+(``offline``).
 """
 
 from typing import Any, Final
@@ -134,4 +135,3 @@ def _is_write(request: Request, parts: list[str]) -> bool:
     if request.method not in _WRITES or len(parts) < 3:  # noqa: PLR2004 - api, version, resource
         return False
     return not (parts[0] == "apis" and parts[1] in _ASKED_HERE)
-

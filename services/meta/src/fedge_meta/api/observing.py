@@ -4,8 +4,10 @@ The cloud is told the same, so this is what ``kubectl`` shows there, only earlie
 written to flash: edged and twin say all of it again when they are asked.
 """
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -41,6 +43,7 @@ class Observed:
     def __init__(self) -> None:
         self.statuses: dict[ObjectKey, Status] = {}
         self.events: OrderedDict[ObjectKey, JsonObject] = OrderedDict()
+        self._news = asyncio.Event()
         self.changed: Callable[[ObjectKey], None] | None = None
         """Called with what news there are of, once somebody wants to know."""
 
@@ -75,6 +78,12 @@ class Observed:
             oldest, _ = self.events.popitem(last=False)
             self._tell(oldest)
 
+    async def told_of(self, keys: AbstractSet[ObjectKey]) -> None:
+        """Return once the neighbours have told of all these objects."""
+        while not keys <= self.statuses.keys():
+            self._news.clear()
+            await self._news.wait()
+
     def forget(self, key: ObjectKey) -> None:
         """Drop what was said of an object that is gone."""
         self.statuses.pop(key, None)
@@ -98,5 +107,6 @@ class Observed:
             self._tell(key)
 
     def _tell(self, key: ObjectKey) -> None:
+        self._news.set()
         if self.changed is not None:
             self.changed(key)

@@ -171,7 +171,11 @@ class OfflineRegistry(Registry):
         return entry
 
     async def _remove(
-        self, resource: Resource, namespace: str, name: str, value: JsonObject
+        self,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        value: JsonObject,  # noqa: ARG002 - its last state, which is held too
     ) -> Entry:
         held = self.store.head(resource.storage, namespace, name)
         await self._accept(resource, namespace, name, None)

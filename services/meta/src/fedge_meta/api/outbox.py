@@ -1,8 +1,8 @@
 """What was written here and the cloud has not taken yet: on the disk, in order, visible at once.
 
-A write is acknowledged when it is in ``meta.db``. Of one object the writes go up in their order; what
-the same author writes to an object whose last write has not left yet takes that one's place, for
-only the states before and after count, and a gateway that is away for weeks keeps no history.
+A write is acknowledged when it is in ``meta.db``. Of one object the writes go up in their order;
+what the same author writes to an object whose last write has not left yet takes that one's place,
+for only the states before and after count: a gateway that is away for weeks keeps no history.
 """
 
 import asyncio
@@ -148,9 +148,7 @@ class Outbox:
             self.added()
 
     async def _accept(self, author: Author, change: ObjectChange) -> None:
-        last = None
-        for last in self._of(change.key):
-            pass
+        last = next(reversed(list(self._of(change.key))), None)
         kept = Kept(at=self._now(), author=author, change=change)
         if last is not None and not last.has_left and last.kept.author == author:
             together = _together(last.kept, kept)

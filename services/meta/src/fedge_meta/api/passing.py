@@ -51,7 +51,7 @@ class Passing:
             body: of the request.
 
         Raises:
-            ApiError: 400 or 415, its body cannot be read; 409, it speaks of a state that is no more.
+            ApiError: 400 or 415, its body cannot be read; 409, the state it speaks of is no more.
             NoAnswerError: the cloud did not answer.
         """
         content_type = request.header(b"content-type")
@@ -174,4 +174,3 @@ def _name(request: Request, metadata: dict[str, Any]) -> None:
     if request.method == "POST" and not metadata.get("name") and metadata.get("generateName"):
         suffix = "".join(secrets.choice(_LETTERS) for _ in range(5))
         metadata["name"] = f"{metadata['generateName'][:58]}{suffix}"
-

@@ -12,8 +12,8 @@ from typing import Any, Final
 
 import structlog
 
-from fedge_fabric import InvalidError, UnavailableError
 from fedge_apiserver.registry import Registry
+from fedge_fabric import InvalidError, UnavailableError
 from fedge_fabric.writes import NOT_BELIEVED, Write
 from fedge_meta.api.authors import still_there
 from fedge_meta.api.cloud import Answer, Cloud, NoAnswerError

@@ -1,4 +1,4 @@
-"""The edge's API, put together: what is there from the start, and what the first connection loads."""
+"""The edge's API, put together: what is there at once, and what the first connection loads."""
 
 import asyncio
 import socket
@@ -28,7 +28,6 @@ log = structlog.stdlib.get_logger("fedge.meta")
 
 STATUSES_SECONDS: Final = 2.0
 """For so long the first connection waits for the neighbours to tell of all objects."""
-_LOOK_SECONDS: Final = 0.05
 
 
 class Api:
@@ -165,8 +164,7 @@ class Api:
                     routing_key=str(Address(self._node, MessageClass.REQUEST, ("statuses",))),
                 )
                 wanted = {each.key for each in await self._store.objects({"pods", "nodes"})}
-                while not wanted <= self._observed.statuses.keys():
-                    await asyncio.sleep(_LOOK_SECONDS)
+                await self._observed.told_of(wanted)
         except (TimeoutError, UnavailableError) as exc:
             log.warning("statuses_not_heard", reason=str(exc) or "not of all objects in time")
 

@@ -637,8 +637,9 @@ def config_edge(
     """Print, for a shell, where an edge of the local system is, so that commands work at it.
 
     With these variables set, logs, exec and device act at the edge itself. FEDGE_EDGE_HOST_PID is
-    its host: `nsenter -t $FEDGE_EDGE_HOST_PID -n COMMAND` runs a command in the host's network.
-    They hold until the next power cut.
+    its host: `nsenter -t $FEDGE_EDGE_HOST_PID -n COMMAND` runs a command in the host's network, so
+    `nsenter -t $FEDGE_EDGE_HOST_PID -n kubectl --kubeconfig $FEDGE_EDGE_KUBECONFIG get pods` asks
+    the edge's own API, with the line cut too. They hold until the next power cut.
     """
     from fedge_cli.local import edge_variables  # noqa: PLC0415 - loads the whole local system
 

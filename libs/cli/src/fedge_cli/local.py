@@ -56,6 +56,7 @@ def edge_variables(explicit: Path | None, node: str) -> dict[str, str]:
     return {
         "FEDGE_EDGE_DATA_DIR": str(edge.folder / "data"),
         "FEDGE_EDGE_HOST_PID": str(init.pid),
+        "FEDGE_EDGE_KUBECONFIG": str(edge.folder / "data" / "api" / "kubeconfig"),
         "FEDGE_EDGE_SOCKET": str(edge.host.seen_from_outside(EDGED_SOCKET)),
         "FEDGE_TWIN_MQTT_URL": f"mqtt://{edge.account}@127.0.0.1:{MQTT_PORT}",
     }

@@ -19,6 +19,7 @@ from fedge_fabric import Envelope, UnavailableError
 from fedge_fabric.fabric import Delivery
 from fedge_objects import ObjectKey, Version
 from fedge_store import BegunRequests, ObjectReader, ObjectStore, fits
+from fedge_store._schema import MINORS
 from fedge_twin.store import TwinStore
 from tests.compat.record import BEGUN, DEVICE, GOLDEN, GONE, POD, databases, messages
 from tests.unit.bad_input.subjects import SUBJECTS, queues_of
@@ -123,10 +124,11 @@ async def test_databases_of_the_next_minor_version_are_read_and_written(tmp_path
     await databases(tmp_path)
     for path, table in (("meta", "objects"), ("twin", "devices"), ("begun", "begun")):
         with closing(sqlite3.connect(tmp_path / f"{path}.db")) as file:
-            [major] = file.execute("PRAGMA user_version").fetchone()
+            [today] = file.execute("PRAGMA user_version").fetchone()
+            following = today + 1 if today >= MINORS else today * MINORS + 1
             file.execute(f"ALTER TABLE {table} ADD COLUMN later TEXT NOT NULL DEFAULT ''")
             file.execute("CREATE TABLE later (name TEXT)")
-            file.execute(f"PRAGMA user_version = {major * 1000 + 1}")
+            file.execute(f"PRAGMA user_version = {following}")
             file.commit()
     await check(tmp_path)
 

@@ -52,15 +52,17 @@ class Observed:
         fabric.subscribe(t.meta_overhears(node, replica), self.on_message)
 
     async def on_message(self, delivery: Delivery) -> None:
-        """Take a status or an event; whatever else the node says is left alone."""
+        """Take a status or an event."""
         envelope = delivery.envelope
         match envelope.type:
             case kinds.STATUS_REPORTED:
                 self._take_status(fields.key_in(envelope.subject), envelope.data)
             case kinds.EVENT_RECORDED:
                 self.take_event(envelope.data)
-            case _:
-                return
+            case kinds.OBJECT_STORED:
+                return  # meta's own, by the same key
+            case other:
+                raise InvalidError(f"message type {other!r} says nothing of an object")
 
     def take_event(self, event: object) -> None:
         """Take an event; of many the oldest are forgotten.

@@ -1,7 +1,8 @@
-"""A Deployment and a DaemonSet on the whole system: pods on the edge, replaced and removed."""
+"""Workloads on the whole system: pods on the edge, replaced, removed, or run to their end."""
 
 import asyncio
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from fedge_cli.demo import NAMESPACE, Story
 from tests.e2e.pods import apply_text, running_by_name
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(240)]
+BATCH = f"/apis/batch/v1/namespaces/{NAMESPACE}"
 APPS = f"/apis/apps/v1/namespaces/{NAMESPACE}"
 
 
@@ -82,3 +84,51 @@ async def test_daemon_set_has_one_on_the_edge(story: Story) -> None:
     put(story, manifest("DaemonSet", "agent", "two"))
     await becomes(story, "daemonsets", "agent", numberAvailable=1, updatedNumberScheduled=1)
     await gone(story, "daemonsets", "agent")
+
+
+async def test_job_runs_to_its_end_and_its_failures_are_counted(story: Story) -> None:
+    for name, script, spec in (
+        ("sum", "exit 0", {"completions": 2, "parallelism": 2}),
+        ("fails", "exit 3", {"backoffLimit": 0}),
+    ):
+        container = {
+            "name": "main",
+            "image": "fedge.local/hello:demo",
+            "command": ["sh", "-c", script],
+        }
+        pod = {"restartPolicy": "Never", "containers": [container]}
+        body = {
+            "apiVersion": "batch/v1",
+            "kind": "Job",
+            "metadata": {"name": name},
+            "spec": {"template": {"spec": pod}, **spec},
+        }
+        put(story, json.dumps(body))
+
+    def has(kind: str) -> Callable[[dict[str, Any]], bool]:
+        return lambda job: any(
+            c["type"] == kind and c["status"] == "True"
+            for c in (job.get("status") or {}).get("conditions", ())
+        )
+
+    done = await story._seen(f"{BATCH}/jobs", "sum", has("Complete"), what="sum", seconds=90)
+    assert done["status"]["succeeded"] == 2
+    lost = await story._seen(f"{BATCH}/jobs", "fails", has("Failed"), what="fails", seconds=90)
+    assert lost["status"]["failed"] == 1
+    for name in ("sum", "fails"):
+        with story.api() as api:
+            query = {"propagationPolicy": "Foreground"}
+            api.request("DELETE", f"{BATCH}/jobs/{name}", query=query)
+    async with asyncio.timeout(60):
+        # each must be let go by the edge, which has it still
+        while await left(story):  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+
+
+async def left(story: Story) -> list[str]:
+    """Return the pods of Jobs that the API still has."""
+    with story.api() as api:
+        answer = api.request(
+            "GET", f"/api/v1/namespaces/{NAMESPACE}/pods", query={"labelSelector": "job-name"}
+        )
+    return [pod["metadata"]["name"] for pod in answer["items"]]

@@ -11,7 +11,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from tests.integration.apiserver.servers import ApiServer, connect
+from tests.integration.apiserver.servers import ApiServer, connect, watch_lines
 
 
 @pytest.fixture(scope="session")
@@ -36,9 +36,11 @@ def api(kubeconfig: Path) -> Iterator[httpx.Client]:
 
 @pytest.fixture
 def namespace(api: httpx.Client) -> Iterator[str]:
-    """A namespace of the test's own."""
+    """A namespace of the test's own, with the account that its pods run as."""
     name = f"test-{uuid4().hex[:10]}"
     body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
     assert api.post("/api/v1/namespaces", json=body).status_code == 201
+    accounts = f"/api/v1/namespaces/{name}/serviceaccounts"
+    watch_lines(api, accounts, 1, fieldSelector="metadata.name=default")
     yield name
     api.delete(f"/api/v1/namespaces/{name}")

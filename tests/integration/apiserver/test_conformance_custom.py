@@ -20,6 +20,13 @@ from tests.integration.apiserver.test_conformance_objects import (
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 
 
+STATUS = {
+    "phase": {"type": "string"},
+    "size": {"type": "integer"},
+    "selector": {"type": "string"},
+}
+
+
 def definition(group: str) -> dict[str, Any]:
     schema = {
         "type": "object",
@@ -48,7 +55,7 @@ def definition(group: str) -> dict[str, Any]:
                     "either": {"x-kubernetes-int-or-string": True},
                 },
             },
-            "status": {"type": "object", "properties": {"phase": {"type": "string"}}},
+            "status": {"type": "object", "properties": STATUS},
         },
     }
     return {
@@ -64,7 +71,14 @@ def definition(group: str) -> dict[str, Any]:
                     "name": "v1",
                     "served": True,
                     "storage": True,
-                    "subresources": {"status": {}},
+                    "subresources": {
+                        "status": {},
+                        "scale": {
+                            "specReplicasPath": ".spec.size",
+                            "statusReplicasPath": ".status.size",
+                            "labelSelectorPath": ".status.selector",
+                        },
+                    },
                     "additionalPrinterColumns": [
                         {"name": "Size", "type": "integer", "jsonPath": ".spec.size"},
                         {"name": "Phase", "type": "string", "jsonPath": ".status.phase"},
@@ -194,6 +208,27 @@ def test_status_and_spec_are_apart(api: httpx.Client, group: str, namespace: str
     assert value["metadata"]["generation"] == 2
 
 
+def test_scale_is_where_the_definition_says(api: httpx.Client, group: str, namespace: str) -> None:
+    made(api.post(widgets(group, namespace), json=widget(group, "a", size=2)))
+    path = widgets(group, namespace, "a")
+    status = {"status": {"size": 1, "selector": "app=a"}}
+    made(api.patch(f"{path}/status", json=status, headers=MERGE))
+    scale = made(api.get(f"{path}/scale"))
+    assert (scale["apiVersion"], scale["kind"]) == ("autoscaling/v1", "Scale")
+    assert (scale["spec"], scale["status"]) == (
+        {"replicas": 2},
+        {"replicas": 1, "selector": "app=a"},
+    )
+    scale["spec"]["replicas"] = 3
+    assert made(api.put(f"{path}/scale", json=scale))["spec"] == {"replicas": 3}
+    held = made(api.get(path))
+    assert held["spec"]["size"] == 3
+    assert held["metadata"]["generation"] == 2
+    patch = {"spec": {"replicas": 11}}
+    answer = api.patch(f"{path}/scale", json=patch, headers=MERGE)
+    refused(answer, 422, "Invalid")
+
+
 def test_strategic_patch_is_not_for_custom_resources(
     api: httpx.Client, group: str, namespace: str
 ) -> None:
@@ -257,6 +292,14 @@ def test_objects_go_with_their_definition(api: httpx.Client, group: str, namespa
         fieldSelector=f"metadata.name=widgets.{group}",
     )
     assert made(api.get(widgets(group, namespace)))["items"] == []
+
+
+def test_scale_of_a_definition_names_fields(api: httpx.Client) -> None:
+    for field, path in (("specReplicasPath", ".status.size"), ("statusReplicasPath", "size")):
+        body = definition(f"g{uuid4().hex[:8]}.example.com")
+        body["spec"]["versions"][0]["subresources"]["scale"][field] = path
+        causes = refused(api.post(CRDS, json=body), 422, "Invalid")["details"]["causes"]
+        assert [c["field"] for c in causes] == [f"spec.versions[0].subresources.scale.{field}"]
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,9 @@
 
 Each applier's fields are kept in ``managedFields``. A field that an applier leaves out of its next
 configuration is removed, unless another one wants it too; a field that two want differently is a
-conflict, unless one forces it. Writes other than applies are not recorded as owners: an apply
-overrules them without a conflict, and never removes what they added.
+conflict, unless one forces it. Managers are kept from the first apply on, because they are as big
+as the object itself: what was there before belongs to ``before-first-apply``, and from then on the
+fields that other writes change belong to who changed them.
 
 https://kubernetes.io/docs/reference/using-api/server-side-apply/
 """
@@ -42,6 +43,7 @@ _SERVER_OWNED: Final = frozenset(
         ),
     }
 )
+_LAST_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
 _SEVERAL_KEYS: Final = {
     ("Container", "ports"): ("containerPort", "protocol"),
     ("EphemeralContainer", "ports"): ("containerPort", "protocol"),
@@ -139,6 +141,8 @@ def apply(
     shape = _root(resource)
     owned = {path for path in _paths(wanted, shape, ()) if path not in _SERVER_OWNED}
     entries: list[JsonObject] = list(live.get("metadata", {}).get("managedFields") or ())
+    if live and not entries:
+        entries = _before_first(resource, live, shape, now)
     mine: JsonObject | None = None
     others: list[tuple[JsonObject, set[Path]]] = []
     for entry in entries:
@@ -168,16 +172,7 @@ def apply(
     for path in sorted(before - owned, key=len):
         if not any(other[: len(path)] == path for other in kept):
             _remove(merged, path)
-    record: JsonObject = {
-        "manager": manager,
-        "operation": "Apply",
-        "apiVersion": resource.api_version,
-        "time": now,
-        "fieldsType": "FieldsV1",
-        "fieldsV1": _tree(owned),
-    }
-    if subresource:
-        record["subresource"] = subresource
+    record = _record(resource, manager, "Apply", subresource, owned, now)
     if mine is not None and {**mine, "time": now} == record:
         # An apply that changes nothing is not a write.
         record["time"] = mine["time"]
@@ -185,6 +180,103 @@ def apply(
     position = next((i for i, entry in enumerate(entries) if entry is mine), len(rest))
     merged["metadata"]["managedFields"] = [*rest[:position], record, *rest[position:]]
     return merged
+
+
+def record_update(
+    resource: Resource,
+    live: JsonObject,
+    new: JsonObject,
+    *,
+    manager: str,
+    subresource: str,
+    now: str,
+) -> JsonObject:
+    """Return an object with the fields that a write changed given to who wrote.
+
+    Args:
+        resource: what the object is.
+        live: its state before.
+        new: its state as it was written; is not changed.
+        manager: who writes.
+        subresource: which part is written.
+        now: the time, for the record.
+    """
+    entries: list[JsonObject] = live["metadata"].get("managedFields") or []
+    given = new["metadata"].get("managedFields")
+    if not entries or given in ([], [{}]):
+        # Nobody has applied it, or the writer wants all to be forgotten.
+        return {**new, "metadata": {**new["metadata"], "managedFields": []}}
+    shape = _root(resource)
+    before = _written(resource, live, shape, subresource)
+    after = _written(resource, new, shape, subresource)
+    changed = {
+        path
+        for path in before & after
+        if not path[-1].startswith("k:") and _find(live, path) != _find(new, path)
+    }
+    changed |= after - before
+    touched = changed | (before - after)
+    kept: list[JsonObject] = []
+    mine: set[Path] = set()
+    for entry in entries:
+        paths = set(_parse(entry.get("fieldsV1") or {}, ()))
+        is_mine = (
+            entry.get("manager") == manager
+            and entry.get("operation") == "Update"
+            and entry.get("subresource", "") == subresource
+        )
+        if is_mine:
+            mine = paths
+        elif not paths & touched:
+            kept.append(entry)
+        elif paths - touched:
+            kept.append({**entry, "fieldsV1": _tree(paths - touched)})
+    if owned := (mine | changed) - (before - after):
+        kept.append(_record(resource, manager, "Update", subresource, owned, now))
+    return {**new, "metadata": {**new["metadata"], "managedFields": kept if touched else entries}}
+
+
+def _written(resource: Resource, value: JsonObject, shape: _Shape, subresource: str) -> set[Path]:
+    """Return the paths of the part of an object that a write is about."""
+    paths = {path for path in _paths(value, shape, ()) if path not in _SERVER_OWNED}
+    if subresource != "status" and resource.has_status:
+        paths = {path for path in paths if path[0] != "f:status"}
+    return paths
+
+
+def _before_first(
+    resource: Resource, live: JsonObject, shape: _Shape, now: str
+) -> list[JsonObject]:
+    """Return who owns what was there before the first apply.
+
+    What ``kubectl apply`` wrote is its own, and so nobody's: it goes on with server-side apply.
+    """
+    owned = _written(resource, live, shape, "")
+    annotations = live["metadata"].get("annotations") or {}
+    last = ("f:metadata", "f:annotations", f"f:{_LAST_APPLIED}")
+    if last in owned:
+        try:
+            applied = json.loads(annotations[_LAST_APPLIED])
+        except ValueError:
+            applied = None
+        owned -= {last, *(_paths(applied, shape, ()) if isinstance(applied, dict) else ())}
+    return [_record(resource, "before-first-apply", "Update", "", owned, now)] if owned else []
+
+
+def _record(
+    resource: Resource, manager: str, operation: str, subresource: str, owned: set[Path], now: str
+) -> JsonObject:
+    record: JsonObject = {
+        "manager": manager,
+        "operation": operation,
+        "apiVersion": resource.api_version,
+        "time": now,
+        "fieldsType": "FieldsV1",
+        "fieldsV1": _tree(owned),
+    }
+    if subresource:
+        record["subresource"] = subresource
+    return record
 
 
 def _paths(value: Any, shape: _Shape, path: Path) -> Iterator[Path]:

@@ -26,6 +26,13 @@ ALL_VERBS: Final = (
 )
 
 
+REPLICAS: Final[JsonObject] = {
+    "specReplicasPath": ".spec.replicas",
+    "statusReplicasPath": ".status.replicas",
+}
+"""Where built-in kinds keep their numbers; the selector is theirs, not a text in the status."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resource:
     """One resource in one version.
@@ -44,6 +51,7 @@ class Resource:
         selectable: fields that a field selector may name, beside name and namespace.
         structural: a custom resource's OpenAPI schema.
         columns: a custom resource's ``additionalPrinterColumns``.
+        scale: of what has a scale, the paths of its numbers: ``specReplicasPath`` and so on.
         rules: a custom resource's validation rules; None if it has none.
         converts: what is stored may look different from what is served.
     """
@@ -63,6 +71,7 @@ class Resource:
     selectable: tuple[str, ...] = ()
     structural: JsonObject | None = None
     columns: tuple[JsonObject, ...] = ()
+    scale: JsonObject | None = None
     rules: RuleTree | None = None
     converts: bool = False
 
@@ -307,6 +316,7 @@ DEPLOYMENTS: Final = Resource(
     short_names=("deploy",),
     categories=("all",),
     subresources=("status", "scale"),
+    scale=REPLICAS,
 )
 REPLICA_SETS: Final = Resource(
     group="apps",
@@ -318,6 +328,7 @@ REPLICA_SETS: Final = Resource(
     short_names=("rs",),
     categories=("all",),
     subresources=("status", "scale"),
+    scale=REPLICAS,
     selectable=("status.replicas",),
 )
 DAEMON_SETS: Final = Resource(

@@ -3,9 +3,11 @@
 https://kubernetes.io/docs/reference/kubernetes-api/autoscaling-resources/
 """
 
+import copy
 from typing import Any
 
-from fedge_apiserver.errors import Causes, invalid
+from fedge_apiserver.errors import Causes, internal, invalid
+from fedge_apiserver.resources import REPLICAS
 from fedge_objects import JsonObject
 
 
@@ -17,24 +19,51 @@ class ScaleName:
     kind = "Scale"
 
 
-def scale_of(value: JsonObject) -> JsonObject:
-    """Return an object's scale."""
-    meta, spec = value["metadata"], value["spec"]
+def _at(value: JsonObject, path: str) -> Any:
+    found: Any = value
+    for name in path.split(".")[1:]:
+        found = found.get(name) if isinstance(found, dict) else None
+    return found
+
+
+def _number(value: JsonObject, path: str) -> int:
+    found = _at(value, path)
+    return found if isinstance(found, int) and not isinstance(found, bool) else 0
+
+
+def _selector(value: JsonObject, paths: JsonObject) -> str:
+    if (path := paths.get("labelSelectorPath")) is not None:
+        return str(_at(value, path) or "")
+    spec = value.get("spec")
+    selector = spec.get("selector") if isinstance(spec, dict) else None
+    labels = selector.get("matchLabels") if isinstance(selector, dict) else None
+    return ",".join(f"{key}={held}" for key, held in sorted((labels or {}).items()))
+
+
+def scale_of(value: JsonObject, paths: JsonObject) -> JsonObject:
+    """Return an object's scale.
+
+    Raises:
+        ApiError: 500, a custom object does not say how many it wants, as a cluster answers.
+    """
+    meta = value["metadata"]
+    wanted = paths["specReplicasPath"]
+    if _at(value, wanted) is None and paths is not REPLICAS:
+        raise internal(f'the spec replicas field "{wanted}" does not exist')
     fields = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
-    labels = (spec.get("selector") or {}).get("matchLabels") or {}
     return {
         "kind": "Scale",
         "apiVersion": "autoscaling/v1",
         "metadata": {field: meta[field] for field in fields if field in meta},
-        "spec": {"replicas": spec.get("replicas", 1)},
+        "spec": {"replicas": _number(value, wanted)},
         "status": {
-            "replicas": int((value.get("status") or {}).get("replicas") or 0),
-            "selector": ",".join(f"{key}={held}" for key, held in sorted(labels.items())),
+            "replicas": _number(value, paths["statusReplicasPath"]),
+            "selector": _selector(value, paths),
         },
     }
 
 
-def scaled(value: JsonObject, scale: JsonObject) -> JsonObject:
+def scaled(value: JsonObject, scale: JsonObject, paths: JsonObject) -> JsonObject:
     """Return an object with a scale's number of replicas, for the version that the scale names.
 
     Raises:
@@ -54,4 +83,10 @@ def scaled(value: JsonObject, scale: JsonObject) -> JsonObject:
     for field in ("resourceVersion", "uid"):
         if given.get(field):
             meta[field] = given[field]
-    return {**value, "metadata": meta, "spec": {**value["spec"], "replicas": wanted}}
+    changed = copy.deepcopy({**value, "metadata": meta})
+    *parents, last = paths["specReplicasPath"].split(".")[1:]
+    node = changed
+    for parent in parents:
+        node = node.setdefault(parent, {})
+    node[last] = wanted
+    return changed

@@ -35,6 +35,7 @@ from fedge_apiserver.http._proxy import NodeProxy
 from fedge_apiserver.http._reading import Reading
 from fedge_apiserver.http._reviews import Reviews
 from fedge_apiserver.http._services import ServiceProxy
+from fedge_apiserver.http._subresources import Subresources
 from fedge_apiserver.http._tokens import TokenService
 from fedge_apiserver.http._writing import Writing
 from fedge_apiserver.registry import Registry
@@ -97,6 +98,7 @@ class ApiApplication:
         self._authorizer = authorizer
         self._reading = Reading(registry)
         self._writing = Writing(registry, self._reading, authorizer)
+        self._subresources = Subresources(registry)
         self._reviews = Reviews(authorizer)
         self._discovery = Discovery(registry.catalog)
         self._openapi = OpenApi(registry.catalog)
@@ -300,7 +302,7 @@ class ApiApplication:
             case _:
                 raise no_such_path()
         if group == "" and plural == "bindings" and namespace and request.method == "POST":
-            await self._writing.bind(request, namespace, "")
+            await self._subresources.bind(request, namespace, "")
             return
         if group == "" and self._services.knows(namespace, plural, names):
             await self._services.pass_on(request, namespace, names)
@@ -391,13 +393,13 @@ class ApiApplication:
             case "ephemeralcontainers" if resource is PODS:
                 await self._by_method(request, resource, namespace, name, subresource)
             case "binding" if resource is PODS and request.method == "POST":
-                await self._writing.bind(request, namespace, name)
+                await self._subresources.bind(request, namespace, name)
             case "eviction" if resource is PODS and request.method == "POST":
-                await self._writing.evict(request, namespace, name)
+                await self._subresources.evict(request, namespace, name)
             case "finalize" if request.method == "PUT":
                 await self._writing.replace(request, resource, namespace, name, subresource)
             case "scale" if request.method in ("GET", "HEAD", "PUT", "PATCH"):
-                await self._writing.scale(request, resource, namespace, name)
+                await self._subresources.scale(request, resource, namespace, name)
             case "status":
                 await self._by_method(request, resource, namespace, name, subresource)
             case _:

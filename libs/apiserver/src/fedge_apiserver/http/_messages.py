@@ -5,6 +5,7 @@ Nothing of a framework runs per request: that is what a reading costs most of ot
 https://asgi.readthedocs.io/en/stable/specs/www.html
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -22,6 +23,7 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 MOST_BODY_BYTES: Final = 3 * 2**20
 JSON_TYPE: Final = b"application/json"
+YAML_TYPE: Final = b"application/yaml"
 
 encode: Final = msgspec.json.Encoder().encode
 
@@ -144,7 +146,10 @@ class Request:
         content_type: bytes = JSON_TYPE,
         headers: Sequence[tuple[bytes, bytes]] = (),
     ) -> None:
-        """Send the whole answer."""
+        """Send the whole answer; JSON as YAML, if the client asks for that first."""
+        if content_type == JSON_TYPE and self._wants_yaml():
+            body = await asyncio.to_thread(_to_yaml, body)
+            content_type = YAML_TYPE
         await self.send(
             {
                 "type": "http.response.start",
@@ -191,11 +196,26 @@ class Request:
         """Send a piece of the body."""
         await self.send({"type": "http.response.body", "body": piece, "more_body": not is_last})
 
+    def _wants_yaml(self) -> bool:
+        first = self.headers.get(b"accept", b"").partition(b",")[0].partition(b";")[0]
+        return first.strip() == YAML_TYPE
+
     def _warning_headers(self) -> list[tuple[bytes, bytes]]:
         return [
             (b"warning", f'299 - "{_escaped(text)}"'.encode("ascii", "replace"))
             for text in self.warnings
         ]
+
+
+def _to_yaml(body: bytes) -> bytes:
+    """Return JSON as YAML."""
+    import yaml  # noqa: PLC0415 - few ask for it
+
+    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+    text: str = yaml.dump(
+        msgspec.json.decode(body), Dumper=dumper, sort_keys=False, allow_unicode=True
+    )
+    return text.encode()
 
 
 def _escaped(text: str) -> str:
@@ -225,7 +245,13 @@ def negotiate(accept: str, include: str = "") -> Form:
         ApiError: 406, it can give none.
     """
     if not accept or "as=" not in accept:
-        if not accept or "json" in accept or "*/*" in accept or "application/*" in accept:
+        if (
+            not accept
+            or "json" in accept
+            or YAML_TYPE.decode() in accept
+            or "*/*" in accept
+            or "application/*" in accept
+        ):
             return PLAIN
         raise _not_acceptable()
     for part in accept.split(","):

@@ -7,17 +7,25 @@ from datetime import UTC, datetime
 
 from fedge_apiserver.access import User, account_user
 from fedge_apiserver.decoding import decode_object
-from fedge_apiserver.errors import ApiError, bad_request
+from fedge_apiserver.errors import ApiError, Causes, bad_request, invalid
 from fedge_apiserver.http._messages import Request
 from fedge_apiserver.registry import Registry
 from fedge_apiserver.resources import NODES, PODS, SECRETS, SERVICE_ACCOUNTS, Resource
 from fedge_apiserver.store import decode
-from fedge_apiserver.tokens import Bearer, TokenError, TokenKey, private_claims
+from fedge_apiserver.tokens import LEAST_SECONDS, Bearer, TokenError, TokenKey, private_claims
 from fedge_objects import JsonObject
 
 _BINDABLE = {"Pod": PODS, "Secret": SECRETS, "Node": NODES}
 _DEFAULT_SECONDS = 3600
 _MOST_CHECKED = 1000
+
+
+class _TokenRequest:
+    """Names a TokenRequest in messages."""
+
+    group = "authentication.k8s.io"
+    plural = "tokenrequests"
+    kind = "TokenRequest"
 
 
 class TokenService:
@@ -48,6 +56,12 @@ class TokenService:
         seconds = spec.get("expirationSeconds") or _DEFAULT_SECONDS
         if not isinstance(seconds, int):
             raise bad_request("spec.expirationSeconds must be a whole number")
+        if seconds < LEAST_SECONDS:
+            causes = Causes()
+            causes.invalid(
+                "spec.expirationSeconds", seconds, "may not specify a duration less than 10 minutes"
+            )
+            raise invalid(_TokenRequest, "", causes)
         now = int(datetime.now(UTC).timestamp())
         token, expires = self._key.issue(
             bearer, audiences=spec.get("audiences") or (), now=now, seconds=seconds

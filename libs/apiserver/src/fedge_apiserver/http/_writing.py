@@ -3,22 +3,17 @@
 https://kubernetes.io/docs/reference/using-api/api-concepts/
 """
 
-import asyncio
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 from fedge_apiserver.access import MASTERS, Authorizer, check_escalation
-from fedge_apiserver.applying import apply
+from fedge_apiserver.applying import apply, record_update
 from fedge_apiserver.decoding import YAML, decode_json, decode_object, media_type
-from fedge_apiserver.disruption import budget_status, covers
 from fedge_apiserver.errors import (
     ApiError,
     Causes,
     bad_request,
-    internal,
     invalid,
-    no_such_path,
-    too_many_requests,
     unsupported_media_type,
 )
 from fedge_apiserver.http._messages import Request, encode, negotiate
@@ -28,23 +23,20 @@ from fedge_apiserver.objects import conform_to, read_view, timestamp, undecodabl
 from fedge_apiserver.patching import PatchError, apply_operations, merge
 from fedge_apiserver.registry import (
     Admit,
+    Change,
     DeleteOptions,
     Outcome,
     Registry,
     parse_delete_options,
 )
 from fedge_apiserver.resources import (
-    DISRUPTION_BUDGETS,
     JOBS,
     NAMESPACES,
-    PODS,
     RBAC_GROUP,
     SECRETS,
     Resource,
 )
-from fedge_apiserver.scaling import scale_of, scaled
 from fedge_apiserver.selectors import parse_selector
-from fedge_apiserver.store import decode
 from fedge_apiserver.strategic import merge_strategically
 from fedge_objects import JsonObject
 
@@ -53,6 +45,7 @@ MERGE_PATCH: Final = "application/merge-patch+json"
 STRATEGIC_PATCH: Final = "application/strategic-merge-patch+json"
 APPLY_PATCH: Final = "application/apply-patch+yaml"
 
+_LONGEST_MANAGER: Final = 128
 _RETURNS_DELETED: Final = ("pods", "serviceaccounts")
 
 
@@ -71,8 +64,6 @@ class Writing:
         self._registry = registry
         self._reading = reading
         self._authorizer = authorizer
-        self._evicting = asyncio.Lock()
-        """Each eviction must see what the one before it did to the budget."""
 
     async def create(self, request: Request, resource: Resource, namespace: str) -> None:
         """Make the object in the body."""
@@ -81,7 +72,7 @@ class Writing:
             resource,
             namespace,
             value,
-            dry_run=_is_trial(request),
+            dry_run=is_trial(request),
             admit=self._admission(request, resource),
         )
         await self._answer(request, resource, outcome)
@@ -103,9 +94,9 @@ class Writing:
             resource,
             namespace,
             name,
-            lambda _: value,
+            self._recorded(request, resource, subresource, lambda _: value),
             subresource=subresource,
-            dry_run=_is_trial(request),
+            dry_run=is_trial(request),
             admit=self._admission(request, resource),
         )
         await self._answer(request, resource, outcome)
@@ -142,7 +133,7 @@ class Writing:
                 else:
                     changed = merge_strategically(view, patch, resource.schema or "")
             except PatchError as exc:
-                raise _refused_patch(kind, str(exc)) from exc
+                raise refused_patch(kind, str(exc)) from exc
             if not isinstance(changed, dict):
                 raise bad_request("the patch does not lead to an object")
             unknown = conform_to(resource, changed)
@@ -153,9 +144,9 @@ class Writing:
             resource,
             namespace,
             name,
-            change,
+            self._recorded(request, resource, subresource, change),
             subresource=subresource,
-            dry_run=_is_trial(request),
+            dry_run=is_trial(request),
             admit=self._admission(request, resource),
         )
         await self._answer(request, resource, outcome)
@@ -205,14 +196,14 @@ class Writing:
                 now=timestamp(registry.now()),
             )
 
-        is_trial = _is_trial(request)
+        trial = is_trial(request)
         if not subresource and registry.store.head(resource.storage, namespace, name) is None:
             made = change({})
             outcome = await registry.create(
                 resource,
                 namespace,
                 made,
-                dry_run=is_trial,
+                dry_run=trial,
                 keeps_managers=True,
                 admit=self._admission(request, resource),
             )
@@ -223,16 +214,16 @@ class Writing:
                 name,
                 change,
                 subresource=subresource,
-                dry_run=is_trial,
+                dry_run=trial,
                 admit=self._admission(request, resource),
             )
         await self._answer(request, resource, outcome)
 
     async def delete(self, request: Request, resource: Resource, namespace: str, name: str) -> None:
         """Delete an object."""
-        options, is_trial = await self._delete_options(request)
+        options, trial = await self._delete_options(request)
         options = _about_dependents(request, resource, options)
-        outcome = await self._registry.delete(resource, namespace, name, options, dry_run=is_trial)
+        outcome = await self._registry.delete(resource, namespace, name, options, dry_run=trial)
         if not outcome.is_gone or resource.storage in _RETURNS_DELETED:
             await self._answer(request, resource, outcome)
             return
@@ -251,7 +242,7 @@ class Writing:
 
     async def delete_all(self, request: Request, resource: Resource, namespace: str) -> None:
         """Delete all objects of a resource that the selectors match."""
-        options, is_trial = await self._delete_options(request)
+        options, trial = await self._delete_options(request)
         options = _about_dependents(request, resource, options)
         query = request.query
         selector = parse_selector(
@@ -270,7 +261,7 @@ class Writing:
                     DeleteOptions(
                         grace_seconds=options.grace_seconds, propagation=options.propagation
                     ),
-                    dry_run=is_trial,
+                    dry_run=trial,
                 )
             except ApiError as exc:
                 if exc.reason != "NotFound":
@@ -286,110 +277,28 @@ class Writing:
             }
         )
 
-    async def bind(self, request: Request, namespace: str, name: str) -> None:
-        """Give a pod to the node that the Binding in the body names."""
-        body = await request.body()
-        value, _ = decode_object(body, request.header(b"content-type"), "Binding")
-        target: Any = value.get("target")
-        node = target.get("name") if isinstance(target, dict) else None
-        meta = value.get("metadata")
-        meta = meta if isinstance(meta, dict) else {}
-        pod = name or str(meta.get("name") or "")
-        if not node or not pod:
-            causes = Causes()
-            causes.required("target.name")
-            raise invalid(_Binding, pod, causes)
-        if self._registry.store.get(PODS.storage, namespace, pod) is None and not name:
-            raise no_such_path()
-        await self._registry.bind(namespace, pod, str(node), uid=meta.get("uid"))
-        await request.answer_json(
-            {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}, code=201
-        )
+    def _recorded(
+        self, request: Request, resource: Resource, subresource: str, change: Change
+    ) -> Change:
+        """Return a change that notes who made it, where somebody applies the object."""
+        agent = request.header(b"user-agent").partition("/")[0]
+        manager = (request.query.get("fieldManager") or agent or "unknown")[:_LONGEST_MANAGER]
 
-    async def scale(self, request: Request, resource: Resource, namespace: str, name: str) -> None:
-        """Show, or change, how many replicas an object wants."""
-        if request.method in ("GET", "HEAD"):
-            held = decode(self._registry.get(resource, namespace, name).body)
-            await request.answer_json(scale_of(held))
-            return
-        body = await request.body()
-        kind = media_type(request.header(b"content-type"))
-
-        def change(held: JsonObject) -> JsonObject:
-            if request.method == "PUT":
-                given, _ = decode_object(body, kind, "Scale", "Scale")
-                return scaled(held, given)
-            try:
-                patch = decode_json(body)
-                view = scale_of(held)
-                if kind == JSON_PATCH:
-                    changed = apply_operations(view, patch)
-                elif kind in (MERGE_PATCH, STRATEGIC_PATCH):
-                    changed = merge(view, patch)
-                else:
-                    raise unsupported_media_type([JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH])
-            except PatchError as exc:
-                raise _refused_patch(kind, str(exc)) from exc
-            except ValueError as exc:
-                raise bad_request(f"error decoding patch: {exc}") from exc
-            if not isinstance(changed, dict):
-                raise bad_request("the patch does not lead to an object")
-            return scaled(held, changed)
-
-        outcome = await self._registry.update(
-            resource, namespace, name, change, dry_run=_is_trial(request)
-        )
-        await request.answer_json(scale_of(outcome.value))
-
-    async def evict(self, request: Request, namespace: str, name: str) -> None:
-        """Delete a pod, if the budgets that are about it let it go.
-
-        https://kubernetes.io/docs/concepts/scheduling-eviction/api-eviction/
-        """
-        content_type = request.header(b"content-type")
-        value, _ = decode_object(await request.body(), content_type, "Eviction", "Eviction")
-        meta = value.get("metadata") or {}
-        if isinstance(meta, dict) and meta.get("name", name) != name:
-            raise bad_request(f"name in URL does not match name in Eviction object: {name}")
-        try:
-            options, is_trial = parse_delete_options(
-                value.get("deleteOptions") or {}, request.query
+        def recorded(held: JsonObject) -> JsonObject:
+            new = change(held)
+            if not held["metadata"].get("managedFields"):
+                new["metadata"].pop("managedFields", None)
+                return new
+            return record_update(
+                resource,
+                read_view(resource, held),
+                new,
+                manager=manager,
+                subresource=subresource,
+                now=timestamp(self._registry.now()),
             )
-        except ValueError as exc:
-            raise bad_request(f"DeleteOptions cannot be handled: {exc}") from exc
-        async with self._evicting:
-            pod = decode(self._registry.get(PODS, namespace, name).body)
-            self._check_budgets(pod)
-            await self._registry.delete(PODS, namespace, name, options, dry_run=is_trial)
-        await request.answer_json(
-            {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}, code=201
-        )
 
-    def _check_budgets(self, pod: JsonObject) -> None:
-        meta = pod["metadata"]
-        phase = (pod.get("status") or {}).get("phase")
-        if meta.get("deletionTimestamp") or phase in ("Succeeded", "Failed", "Pending"):
-            return
-        namespace = meta["namespace"]
-        registry = self._registry
-        budgets = [b for b in registry.objects(DISRUPTION_BUDGETS, namespace) if covers(b, pod)]
-        if not budgets:
-            return
-        if len(budgets) > 1:
-            raise internal(
-                "This pod has more than one PodDisruptionBudget, which the eviction subresource "
-                "does not support."
-            )
-        [budget] = budgets
-        status = budget_status(budget, registry.objects(PODS, namespace))
-        if not status["disruptionsAllowed"]:
-            raise too_many_requests(
-                "Cannot evict pod as it would violate the pod's disruption budget.",
-                cause="DisruptionBudget",
-                text=f"The disruption budget {budget['metadata']['name']} needs "
-                f"{status['desiredHealthy']} healthy pods and has {status['currentHealthy']} "
-                "currently",
-            )
+        return recorded
 
     def _admission(self, request: Request, resource: Resource) -> Admit | None:
         if resource.group != RBAC_GROUP or MASTERS in request.user.groups:
@@ -451,14 +360,6 @@ class _PatchOptions:
     kind = "PatchOptions"
 
 
-class _Binding:
-    """Names a Binding in messages."""
-
-    group = ""
-    plural = "bindings"
-    kind = "Binding"
-
-
 def _about_dependents(
     request: Request, resource: Resource, options: DeleteOptions
 ) -> DeleteOptions:
@@ -476,7 +377,7 @@ def _about_dependents(
     return replace(options, propagation="Orphan")
 
 
-def _is_trial(request: Request) -> bool:
+def is_trial(request: Request) -> bool:
     value = request.query.get("dryRun", "")
     if value not in ("", "All"):
         raise bad_request(f'dryRun: Unsupported value: "{value}": supported values: "All"')
@@ -493,7 +394,7 @@ def _validation(request: Request) -> str:
     return value
 
 
-def _refused_patch(kind: str, reason: str) -> ApiError:
+def refused_patch(kind: str, reason: str) -> ApiError:
     if kind == JSON_PATCH:
         # The test and the paths of a JSON patch speak about the object, not about the request.
         return ApiError(422, "Invalid", f"the server rejected our request: {reason}")

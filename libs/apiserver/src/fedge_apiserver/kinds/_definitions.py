@@ -3,6 +3,7 @@
 https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/
 """
 
+import re
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ from fedge_apiserver.rules import check_rules, rule_tree
 from fedge_apiserver.schema import check_schema
 from fedge_objects import JsonObject
 
+_PLAIN_PATH: Final = re.compile(r"(\.[A-Za-z_][\w-]*)+")
 _AGE: Final = {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}
 _COLUMN_TYPES: Final = ("boolean", "date", "integer", "number", "string")
 
@@ -40,7 +42,8 @@ def resources_of(definition: JsonObject) -> list[Resource]:
                 singular=names["singular"],
                 short_names=tuple(names.get("shortNames") or ()),
                 categories=tuple(names.get("categories") or ()),
-                subresources=("status",) if "status" in subresources else (),
+                subresources=tuple(name for name in ("status", "scale") if name in subresources),
+                scale=subresources.get("scale"),
                 selectable=tuple(
                     field["jsonPath"].removeprefix(".")
                     for field in version.get("selectableFields") or ()
@@ -157,6 +160,7 @@ def _check_versions(versions: list[dict[str, Any]], causes: Causes) -> None:
                 check_rules(schema, here, causes)
             if isinstance(schema, dict) and schema.get("type") not in (None, "object"):
                 causes.invalid(f"{here}.type", schema["type"], "must be object at the root")
+        _check_scale((version.get("subresources") or {}).get("scale"), path, causes)
         for position, column in enumerate(version.get("additionalPrinterColumns") or ()):
             if column.get("type") not in _COLUMN_TYPES:
                 causes.not_supported(
@@ -164,6 +168,24 @@ def _check_versions(versions: list[dict[str, Any]], causes: Causes) -> None:
                     column.get("type", ""),
                     _COLUMN_TYPES,
                 )
+
+
+def _check_scale(scale: dict[str, Any] | None, path: str, causes: Causes) -> None:
+    if scale is None:
+        return
+    for field, parent in (
+        ("specReplicasPath", ".spec."),
+        ("statusReplicasPath", ".status."),
+        ("labelSelectorPath", (".spec.", ".status.")),
+    ):
+        held = scale.get(field)
+        here = f"{path}.subresources.scale.{field}"
+        if not held:
+            if field != "labelSelectorPath":
+                causes.required(here)
+        elif not held.startswith(parent) or not _PLAIN_PATH.fullmatch(held):
+            names = " or ".join([parent] if isinstance(parent, str) else parent)
+            causes.invalid(here, held, f"should be a json path under {names.replace('. ', ' ')}")
 
 
 def _check_update(new: JsonObject, old: JsonObject, causes: Causes) -> None:

@@ -21,6 +21,7 @@ _PULL_POLICIES: Final = ("Always", "IfNotPresent", "Never")
 _DNS_POLICIES: Final = ("ClusterFirst", "ClusterFirstWithHostNet", "Default", "None")
 _PROTOCOLS: Final = ("SCTP", "TCP", "UDP")
 _PROBES: Final = ("livenessProbe", "readinessProbe", "startupProbe")
+_SHORTEST_TOKEN_SECONDS: Final = 600
 _MOST_PORT: Final = 65535
 _FILE_MODE: Final = 0o644
 _CONTAINER_LISTS: Final = ("initContainers", "containers", "ephemeralContainers")
@@ -261,8 +262,21 @@ def _check_volume(volume: dict[str, Any], path: str, causes: Causes) -> None:
         causes.required(f"{path}.hostPath.path")
     if (secret := volume.get("secret")) is not None and not secret.get("secretName"):
         causes.required(f"{path}.secret.secretName")
+    _check_tokens(volume, path, causes)
     if (config_map := volume.get("configMap")) is not None and not config_map.get("name"):
         causes.required(f"{path}.configMap.name")
+
+
+def _check_tokens(volume: dict[str, Any], path: str, causes: Causes) -> None:
+    sources = (volume.get("projected") or {}).get("sources") or ()
+    for index, source in enumerate(sources):
+        token = source.get("serviceAccountToken")
+        if token is not None and token["expirationSeconds"] < _SHORTEST_TOKEN_SECONDS:
+            causes.invalid(
+                f"{path}.projected.sources[{index}].serviceAccountToken.expirationSeconds",
+                token["expirationSeconds"],
+                "may not specify a duration less than 10 minutes",
+            )
 
 
 def _check_container(

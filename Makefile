@@ -8,7 +8,7 @@ BIN := .venv/bin
 SOURCES := $(wildcard libs/*/src services/*/src)
 PYTEST_ARGS ?=
 
-.PHONY: help install demo down test test-rabbitmq4 check format lock test-api test-kubectl test-security bench-api bench-fabric bench-joins bench-outage bench-pods bench-reconnect bench-tracing bench-twins chaos chaos-pods docs clean
+.PHONY: help install demo down test test-rabbitmq4 check format lock test-api kill-api test-kubectl test-security bench-api bench-fabric bench-joins bench-outage bench-pods bench-reconnect bench-tracing bench-twins chaos chaos-pods docs clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,11 @@ API_TESTS := $(wildcard tests/integration/apiserver/test_conformance_*.py) \
 test-api: install ## Run what every Kubernetes API must do against KUBECONFIG=...; without, against our own
 	@FEDGE_TEST_KUBECONFIG=$(if $(KUBECONFIG),$(abspath $(KUBECONFIG))) \
 		$(BIN)/python -m pytest $(API_TESTS) $(PYTEST_ARGS)
+
+KILLS ?= 100
+kill-api: install ## Kill the embedded API under load KILLS times: nothing acknowledged may be lost
+	@FEDGE_TEST_KILLS=$(KILLS) $(if $(SEED),FEDGE_TEST_SEED=$(SEED)) \
+		$(BIN)/python -m pytest tests/integration/apiserver/test_durability.py --timeout=0 $(PYTEST_ARGS)
 
 test-kubectl: install ## Run the tests that use kubectl with three recent releases of it
 	@kubectls=$$(scripts/kubectls); FEDGE_TEST_KUBECTLS=$$kubectls \

@@ -13,7 +13,7 @@ import httpx
 from tests.integration.apiserver.servers import ApiServer, connect
 from tests.integration.apiserver.test_conformance_objects import config_map, made, maps
 
-KILLS = 3
+KILLS = int(os.environ.get("FEDGE_TEST_KILLS", "3"))
 WRITERS = 4
 WRITES_BEFORE_KILL = 60
 

@@ -1,8 +1,15 @@
 """Protobuf bodies of typed clients."""
 
-import pytest
+import json
+from typing import Any
 
-from fedge_apiserver.protobuf import UnknownTypeError, decode_protobuf
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.strategies import DataObject
+
+from fedge_apiserver.protobuf import UnknownTypeError, _numbers, decode_protobuf
+from fedge_apiserver.schema import fields_of, type_table
 
 
 def field(number: int, content: bytes) -> bytes:
@@ -44,3 +51,52 @@ def test_kind_that_is_not_read_so_is_told() -> None:
 def test_broken_message_is_refused(body: bytes) -> None:
     with pytest.raises(ValueError, match=r"EOF|prefix|wireType"):
         decode_protobuf(body, "ConfigMap")
+
+
+@pytest.mark.parametrize("type_name", ["CronJob", "Deployment", "Pod", "Secret", "ClusterRole"])
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_any_message_is_read_or_refused(type_name: str, data: DataObject) -> None:
+    """Fields of the right numbers, with anything in them."""
+    message = data.draw(messages(type_name, 0))
+    cut = data.draw(st.integers(min_value=0, max_value=len(message)))
+    flip = data.draw(st.integers(min_value=0, max_value=255))
+    for body in (message, message[:cut], message[:cut] + bytes([flip]) + message[cut + 1 :]):
+        try:
+            value = decode_protobuf(enveloped_long(body), type_name)
+        except (ValueError, OverflowError):
+            continue
+        json.dumps(value)
+
+
+def varint(number: int) -> bytes:
+    found = bytearray()
+    while number > 0x7F:
+        found.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*found, number])
+
+
+def long_field(number: int, content: bytes) -> bytes:
+    return varint(number << 3 | 2) + varint(len(content)) + content
+
+
+def enveloped_long(message: bytes) -> bytes:
+    return b"k8s\0" + long_field(1, b"") + long_field(2, message)
+
+
+@st.composite
+def messages(draw: Any, type_name: str, depth: int) -> bytes:
+    fields = _numbers()[type_name]
+    codes = fields_of(type_name) if type_name in type_table() else {}
+    found = b""
+    for number in draw(st.lists(st.sampled_from(sorted(fields)), max_size=6)):
+        name = fields[number]
+        inner = name[1:] if name.startswith("*") else codes.get(name, "").lstrip("[{#")
+        if inner in _numbers() and depth < 6 and draw(st.integers(0, 9)):
+            found += long_field(number, draw(messages(inner, depth + 1)))
+        elif draw(st.booleans()):
+            found += varint(number << 3) + varint(draw(st.integers(0, 2**64 - 1)))
+        else:
+            found += long_field(number, draw(st.binary(max_size=12)))
+    return found

@@ -195,11 +195,18 @@ def _value(item: int | bytes, code: str) -> Any:  # noqa: PLR0911 - one per code
         case "o":
             # Anything, as JSON in a message of its own: what server-side apply knows of fields.
             raw = _bytes(dict(_fields(_bytes(item))).get(1, b""))
-            return json.loads(raw) if raw else None
+            return _json(raw) if raw else None
         case "[":
             return [_value(each, code[1:]) for _, each in _fields(_bytes(item))]
         case _:
             raise UnknownTypeError(f"a field of type {code!r} is not read from protobuf")
+
+
+def _json(raw: bytes) -> Any:
+    try:
+        return json.loads(raw)
+    except RecursionError as exc:
+        raise ValueError("json: exceeded max depth") from exc
 
 
 def _int_or_string(data: bytes) -> int | str:

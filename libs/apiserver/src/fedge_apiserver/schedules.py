@@ -11,10 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Final
-from zoneinfo import ZoneInfo
+from typing import TYPE_CHECKING, Final
 
-from cronsim import CronSim, CronSimError
+if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
 
 _MACROS: Final = {
     "@yearly": "0 0 1 1 *",
@@ -61,6 +61,8 @@ def parse_schedule(text: str, zone: str | None = None) -> Schedule:
     Raises:
         ScheduleError: either cannot be read.
     """
+    from cronsim import CronSim, CronSimError  # noqa: PLC0415 - an edge has no schedules
+
     where = UTC if zone is None else _zone(zone)
     if text.startswith("@every "):
         return _repeated(_interval(text.removeprefix("@every ")))
@@ -110,7 +112,9 @@ def _repeated(every: timedelta) -> Schedule:
     return Schedule(following, preceding)
 
 
-def _zone(name: str) -> ZoneInfo:
+def _zone(name: str) -> "ZoneInfo":
+    from zoneinfo import ZoneInfo  # noqa: PLC0415 - see above
+
     if name in _NOWHERE:
         raise ScheduleError(f"unknown time zone {name!r}")
     try:

@@ -10,9 +10,9 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from tests.integration.apiserver.played import make_node
 from tests.integration.apiserver.servers import ApiServer, connect
 from tests.integration.apiserver.test_conformance_objects import MERGE, STRATEGIC, made, pods
-from tests.integration.apiserver.test_workloads import make_node
 
 SECONDS = 30
 TRACKING = "batch.kubernetes.io/job-tracking"

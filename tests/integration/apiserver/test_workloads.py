@@ -1,7 +1,6 @@
-"""ReplicaSets, Deployments and DaemonSets on a running server; the test plays the nodes."""
+"""Workloads on a running server; the test plays the nodes."""
 
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from tests.integration.apiserver.played import LABELS, NODES, Played, is_ready, make_node, say
 from tests.integration.apiserver.servers import ApiServer, connect
 from tests.integration.apiserver.test_conformance_objects import (
     MERGE,
@@ -18,11 +18,6 @@ from tests.integration.apiserver.test_conformance_objects import (
     pods,
     refused,
 )
-
-APPS = "/apis/apps/v1"
-NODES = "/api/v1/nodes"
-SECONDS = 20
-LABELS = {"app": "x"}
 
 
 @pytest.fixture(scope="module")
@@ -41,106 +36,6 @@ def api(server: ApiServer) -> Iterator[httpx.Client]:
         yield client
 
 
-class Played:
-    """A namespace whose nodes do at once what they are told."""
-
-    def __init__(self, api: httpx.Client, namespace: str) -> None:
-        self.api = api
-        self.namespace = namespace
-        self.broken: set[str] = set()
-        """Images that never become ready."""
-        self.most = 0
-        """The most pods that were there at once."""
-        self.fewest_ready = 10**9
-
-    def path(self, plural: str, name: str = "") -> str:
-        return f"{APPS}/namespaces/{self.namespace}/{plural}" + (f"/{name}" if name else "")
-
-    def make(self, plural: str, name: str, **spec: Any) -> None:
-        template = {
-            "metadata": {"labels": LABELS},
-            "spec": {"containers": [{"name": "main", "image": spec.pop("image", "app:1")}]},
-        }
-        body = {
-            "metadata": {"name": name},
-            "spec": {"selector": {"matchLabels": LABELS}, "template": template, **spec},
-        }
-        made(self.api.post(self.path(plural), json=body))
-
-    def set_image(self, plural: str, name: str, image: str) -> None:
-        containers = [{"name": "main", "image": image}]
-        change = {"spec": {"template": {"spec": {"containers": containers}}}}
-        made(self.api.patch(self.path(plural, name), json=change, headers=STRATEGIC))
-
-    def get(self, plural: str, name: str) -> dict[str, Any]:
-        return made(self.api.get(self.path(plural, name)))
-
-    def pods(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = made(self.api.get(pods(self.namespace)))["items"]
-        return found
-
-    def step(self) -> None:
-        """Play the nodes once."""
-        found = self.pods()
-        self.most = max(self.most, sum("deletionTimestamp" not in p["metadata"] for p in found))
-        for pod in found:
-            name, meta = pod["metadata"]["name"], pod["metadata"]
-            if meta.get("deletionTimestamp"):
-                self.api.request(
-                    "DELETE", pods(self.namespace, name), json={"gracePeriodSeconds": 0}
-                )
-            elif "nodeName" in pod["spec"] and pod["status"]["phase"] == "Pending":
-                ready = pod["spec"]["containers"][0]["image"] not in self.broken
-                say(self.api, self.namespace, name, ready=ready)
-        ready_now = [p for p in self.pods() if is_ready(p)]
-        self.fewest_ready = min(self.fewest_ready, len(ready_now))
-
-    def until(self, holds: Callable[[], Any], what: str = "") -> None:
-        """Play the nodes until something holds."""
-        end = time.monotonic() + SECONDS
-        while not holds():
-            assert time.monotonic() < end, (what, self.pods())
-            self.step()
-
-    def images(self) -> list[str]:
-        return sorted(
-            p["spec"]["containers"][0]["image"]
-            for p in self.pods()
-            if "deletionTimestamp" not in p["metadata"]
-        )
-
-    def is_rolled_out(self, name: str) -> bool:
-        """Judge as ``kubectl rollout status`` does."""
-        held = self.get("deployments", name)
-        status, wanted = held.get("status", {}), held["spec"]["replicas"]
-        return bool(
-            status.get("observedGeneration") == held["metadata"]["generation"]
-            and status.get("updatedReplicas", 0) == wanted
-            and status.get("replicas", 0) == wanted
-            and status.get("availableReplicas", 0) == wanted
-        )
-
-
-def is_ready(pod: dict[str, Any]) -> bool:
-    conditions = pod["status"].get("conditions", ())
-    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
-
-
-def say(api: httpx.Client, namespace: str, name: str, *, ready: bool) -> None:
-    condition = {"type": "Ready", "status": "True" if ready else "False"}
-    status = {"status": {"phase": "Running", "conditions": [condition]}}
-    answer = api.patch(f"{pods(namespace, name)}/status", json=status, headers=STRATEGIC)
-    assert answer.status_code in (200, 404), answer.text
-
-
-def make_node(api: httpx.Client, name: str, **labels: str) -> None:
-    meta = {"name": name, "labels": {"kubernetes.io/hostname": name, **labels}}
-    made(api.post(NODES, json={"metadata": meta}))
-    condition = {"type": "Ready", "status": "True", "lastHeartbeatTime": "2026-01-01T00:00:00Z"}
-    status = {"status": {"conditions": [condition]}}
-    made(api.patch(f"{NODES}/{name}/status", json=status, headers=STRATEGIC))
-
-
 @pytest.fixture
 def played(api: httpx.Client) -> Iterator[Played]:
     """A namespace and three nodes."""
@@ -155,6 +50,30 @@ def played(api: httpx.Client) -> Iterator[Played]:
     held.until(lambda: api.get(f"/api/v1/namespaces/{name}").status_code == 404)
     for node in nodes:
         api.delete(f"{NODES}/{node}")
+
+
+@pytest.fixture
+def kubectl(played: Played, server: ApiServer, tmp_path: Path) -> Callable[..., str]:
+    """Runs kubectl in the namespace."""
+
+    def run(*arguments: str) -> str:
+        done = subprocess.run(
+            [
+                "kubectl",
+                f"--kubeconfig={server.kubeconfig}",
+                f"--namespace={played.namespace}",
+                *arguments,
+            ],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+            env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin:/usr/local/bin"},
+        )
+        assert done.returncode == 0, (arguments, done.stdout, done.stderr)
+        return done.stdout
+
+    return run
 
 
 class TestReplicaSets:
@@ -281,26 +200,7 @@ class TestDeployments:
             played.until(lambda: played.is_rolled_out("d"))
         played.until(lambda: len(made(played.api.get(played.path("replicasets")))["items"]) == 2)
 
-    def test_kubectl_sees_it_through(
-        self, played: Played, server: ApiServer, tmp_path: Path
-    ) -> None:
-        def kubectl(*arguments: str) -> str:
-            done = subprocess.run(
-                [
-                    "kubectl",
-                    f"--kubeconfig={server.kubeconfig}",
-                    f"--namespace={played.namespace}",
-                    *arguments,
-                ],
-                capture_output=True,
-                text=True,
-                timeout=30,
-                check=False,
-                env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin:/usr/local/bin"},
-            )
-            assert done.returncode == 0, (arguments, done.stdout, done.stderr)
-            return done.stdout
-
+    def test_kubectl_sees_it_through(self, played: Played, kubectl: Callable[..., str]) -> None:
         kubectl("create", "deployment", "web", "--image=app:1", "--replicas=2")
         played.until(lambda: played.is_rolled_out("web"))
         assert "successfully rolled out" in kubectl("rollout", "status", "deployment/web")
@@ -383,3 +283,121 @@ class TestDaemonSets:
                 and self.status(played).get("numberReady") == 3
             )
         )
+
+
+class TestStatefulSets:
+    """Pods with a number of their own, one after another."""
+
+    def names(self, played: Played) -> list[str]:
+        return sorted(p["metadata"]["name"] for p in played.pods())
+
+    def is_settled(self, played: Played, wanted: int, image: str) -> bool:
+        held = played.get("statefulsets", "s")
+        status = held.get("status", {})
+        return (
+            status.get("observedGeneration") == held["metadata"]["generation"]
+            and status.get("readyReplicas", 0) == status.get("updatedReplicas", 0) == wanted
+            and status["currentRevision"] == status["updateRevision"]
+            and played.images() == [image] * wanted
+        )
+
+    def test_pods_come_one_after_another_and_go_in_reverse(self, played: Played) -> None:
+        played.make("statefulsets", "s", replicas=3, serviceName="s")
+
+        def is_up() -> bool:
+            found = sorted(played.pods(), key=lambda p: str(p["metadata"]["name"]))
+            assert [p["metadata"]["name"] for p in found] == [f"s-{n}" for n in range(len(found))]
+            assert all(is_ready(p) for p in found[:-1]), "each waits for those before it"
+            return self.is_settled(played, 3, "app:1")
+
+        played.until(is_up)
+        (pod,) = (p for p in played.pods() if p["metadata"]["name"] == "s-1")
+        assert pod["metadata"]["labels"]["apps.kubernetes.io/pod-index"] == "1"
+        assert (pod["spec"]["hostname"], pod["spec"]["subdomain"]) == ("s-1", "s")
+        scale = {"spec": {"replicas": 1}}
+        path = played.path("statefulsets", "s")
+        made(played.api.patch(f"{path}/scale", json=scale, headers=MERGE))
+
+        def is_down() -> bool:
+            names = self.names(played)
+            assert names == [f"s-{number}" for number in range(len(names))]
+            return self.is_settled(played, 1, "app:1")
+
+        played.until(is_down)
+
+    def test_pod_that_is_lost_comes_back_under_its_name(self, played: Played) -> None:
+        played.make("statefulsets", "s", replicas=2)
+        played.until(lambda: self.is_settled(played, 2, "app:1"))
+        before = {p["metadata"]["name"]: p["metadata"]["uid"] for p in played.pods()}
+        played.api.delete(pods(played.namespace, "s-0"))
+        played.until(
+            lambda: (
+                self.is_settled(played, 2, "app:1")
+                and {p["metadata"]["uid"] for p in played.pods()} != set(before.values())
+            )
+        )
+        after = {p["metadata"]["name"]: p["metadata"]["uid"] for p in played.pods()}
+        assert after["s-1"] == before["s-1"]
+        assert after["s-0"] != before["s-0"]
+
+    def test_rollout_begins_at_the_end_and_stops_at_the_partition(self, played: Played) -> None:
+        strategy = {"type": "RollingUpdate", "rollingUpdate": {"partition": 1}}
+        played.make("statefulsets", "s", replicas=3, updateStrategy=strategy)
+        played.until(lambda: self.is_settled(played, 3, "app:1"))
+        played.set_image("statefulsets", "s", "app:2")
+        played.until(lambda: played.images() == ["app:1", "app:2", "app:2"])
+        images = {p["metadata"]["name"]: p["spec"]["containers"][0]["image"] for p in played.pods()}
+        assert images["s-0"] == "app:1"
+        uid = made(played.api.get(pods(played.namespace, "s-0")))["metadata"]["uid"]
+        played.api.delete(pods(played.namespace, "s-0"))
+
+        def is_back() -> bool:
+            answer = played.api.get(pods(played.namespace, "s-0"))
+            return answer.status_code == 200 and answer.json()["metadata"]["uid"] != uid
+
+        played.until(is_back)
+        assert played.images() == ["app:1", "app:2", "app:2"], "it keeps its old template"
+        change = {"spec": {"updateStrategy": {"rollingUpdate": {"partition": 0}}}}
+        made(played.api.patch(played.path("statefulsets", "s"), json=change, headers=MERGE))
+        played.until(lambda: self.is_settled(played, 3, "app:2"))
+
+    def test_template_that_does_not_work_stops_at_the_first(self, played: Played) -> None:
+        played.broken.add("app:bad")
+        played.make("statefulsets", "s", replicas=2)
+        played.until(lambda: self.is_settled(played, 2, "app:1"))
+        played.set_image("statefulsets", "s", "app:bad")
+        played.until(lambda: played.images() == ["app:1", "app:bad"])
+        for _ in range(3):
+            played.step()
+        assert played.images() == ["app:1", "app:bad"]
+
+    def test_all_at_once_if_wanted(self, played: Played) -> None:
+        played.make("statefulsets", "s", replicas=3, podManagementPolicy="Parallel")
+        played.until(lambda: len(self.names(played)) == 3)
+        change = {"spec": {"podManagementPolicy": "OrderedReady"}}
+        answer = played.api.patch(played.path("statefulsets", "s"), json=change, headers=MERGE)
+        assert "are forbidden" in refused(answer, 422, "Invalid")["message"]
+
+    def test_claims_are_refused_and_not_ignored(self, played: Played) -> None:
+        template = {"metadata": {"labels": LABELS}, "spec": {"containers": []}}
+        claim = {"metadata": {"name": "data"}, "spec": {"accessModes": ["ReadWriteOnce"]}}
+        spec = {
+            "selector": {"matchLabels": LABELS},
+            "template": template,
+            "volumeClaimTemplates": [claim],
+        }
+        body = {"metadata": {"name": "s"}, "spec": spec}
+        status = refused(played.api.post(played.path("statefulsets"), json=body), 422, "Invalid")
+        assert "no volume claims" in status["message"]
+
+
+@pytest.mark.parametrize("plural", ["statefulsets", "daemonsets"])
+def test_kubectl_takes_a_set_back(played: Played, kubectl: Callable[..., str], plural: str) -> None:
+    played.make(plural, "s")
+    played.until(lambda: set(played.images()) == {"app:1"})
+    played.set_image(plural, "s", "app:2")
+    played.until(lambda: set(played.images()) == {"app:2"})
+    history = kubectl("rollout", "history", f"{plural}/s")
+    assert [line.split()[0] for line in history.splitlines() if line[:1].isdecimal()] == ["1", "2"]
+    kubectl("rollout", "undo", f"{plural}/s")
+    played.until(lambda: set(played.images()) == {"app:1"})

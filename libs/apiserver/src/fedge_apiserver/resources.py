@@ -342,6 +342,26 @@ DAEMON_SETS: Final = Resource(
     categories=("all",),
     subresources=("status",),
 )
+STATEFUL_SETS: Final = Resource(
+    group="apps",
+    plural="statefulsets",
+    kind="StatefulSet",
+    storage="statefulsets.apps",
+    schema="StatefulSet",
+    singular="statefulset",
+    short_names=("sts",),
+    categories=("all",),
+    subresources=("status", "scale"),
+    scale=REPLICAS,
+)
+CONTROLLER_REVISIONS: Final = Resource(
+    group="apps",
+    plural="controllerrevisions",
+    kind="ControllerRevision",
+    storage="controllerrevisions.apps",
+    schema="ControllerRevision",
+    singular="controllerrevision",
+)
 JOBS: Final = Resource(
     group="batch",
     plural="jobs",
@@ -383,9 +403,11 @@ BUILTIN: Final = (
     SECRETS,
     SERVICE_ACCOUNTS,
     DEFINITIONS,
+    CONTROLLER_REVISIONS,
     DAEMON_SETS,
     DEPLOYMENTS,
     REPLICA_SETS,
+    STATEFUL_SETS,
     CRON_JOBS,
     JOBS,
     TOKEN_REVIEWS,

@@ -41,6 +41,7 @@ MERGE_KEYS: Final[dict[str, dict[str, str]]] = {
     "ReplicaSetStatus": {"conditions": "type"},
     "DaemonSetStatus": {"conditions": "type"},
     "JobStatus": {"conditions": "type"},
+    "StatefulSetStatus": {"conditions": "type"},
     "NodeSpec": {"podCIDRs": ""},
     "NodeStatus": {"addresses": "type", "conditions": "type"},
     "NamespaceStatus": {"conditions": "type"},

@@ -21,6 +21,8 @@ _WORKLOADS: Final = (
     "deployments/scale",
     "replicasets",
     "replicasets/scale",
+    "statefulsets",
+    "statefulsets/scale",
 )
 _BATCH: Final = ("cronjobs", "cronjobs/status", "jobs", "jobs/status")
 _DEVICES: Final = "devices.kubeedge.io"
@@ -43,7 +45,7 @@ _SHOWN: Final = (
     ),
     _rule(_READ, "events", group="events.k8s.io"),
     _rule(_READ, "poddisruptionbudgets", "poddisruptionbudgets/status", group="policy"),
-    _rule(_READ, *_WORKLOADS, group="apps"),
+    _rule(_READ, "controllerrevisions", *_WORKLOADS, group="apps"),
     _rule(_READ, *_BATCH, group="batch"),
     _rule(_READ, "*", group=_DEVICES),
 )

@@ -16,6 +16,7 @@ from fedge_apiserver.controllers.workloads import (
     Deployments,
     Jobs,
     ReplicaSets,
+    StatefulSets,
 )
 from fedge_apiserver.registry import Registry
 from fedge_apiserver.settings import ApiServerSettings
@@ -31,6 +32,7 @@ async def run_controllers(registry: Registry, settings: ApiServerSettings) -> No
         "deployments": lambda: Deployments(registry).run(),
         "replica-sets": lambda: ReplicaSets(registry).run(),
         "daemon-sets": lambda: DaemonSets(registry).run(),
+        "stateful-sets": lambda: StatefulSets(registry).run(),
         "jobs": lambda: Jobs(registry).run(),
         "cron-jobs": lambda: CronJobs(registry).run(),
         "role-aggregation": lambda: RoleAggregation(registry).run(),

@@ -27,6 +27,7 @@ from fedge_apiserver.kinds._workloads import (
     DAEMON_SET_RULES,
     DEPLOYMENT_RULES,
     REPLICA_SET_RULES,
+    STATEFUL_SET_RULES,
 )
 
 RULES: Final[Mapping[str, Rules]] = {
@@ -48,6 +49,7 @@ RULES: Final[Mapping[str, Rules]] = {
     "rolebindings.rbac.authorization.k8s.io": BINDING_RULES,
     "roles.rbac.authorization.k8s.io": ROLE_RULES,
     "secrets": SECRET_RULES,
+    "statefulsets.apps": STATEFUL_SET_RULES,
 }
 """The rules of each kind that has some, by storage name."""
 

@@ -1,4 +1,4 @@
-"""Kinds that keep pods of a template: Deployments, ReplicaSets, DaemonSets.
+"""Kinds that keep pods of a template: Deployments, ReplicaSets, DaemonSets, StatefulSets.
 
 https://kubernetes.io/docs/concepts/workloads/controllers/
 """
@@ -17,6 +17,16 @@ from fedge_objects import JsonObject
 _PERCENT: Final = re.compile(r"[0-9]+%")
 _HISTORY: Final = 10
 _PROGRESS_SECONDS: Final = 600
+_ORDERED: Final = "OrderedReady"
+_MAY_CHANGE: Final = (
+    "replicas",
+    "ordinals",
+    "template",
+    "updateStrategy",
+    "revisionHistoryLimit",
+    "persistentVolumeClaimRetentionPolicy",
+    "minReadySeconds",
+)
 _QUARTER: Final = "25%"
 
 
@@ -53,6 +63,20 @@ def _default_daemon_set(value: JsonObject) -> None:
         rolling = strategy.setdefault("rollingUpdate", {})
         rolling.setdefault("maxUnavailable", 1)
         rolling.setdefault("maxSurge", 0)
+    _default_template(spec)
+
+
+def _default_stateful_set(value: JsonObject) -> None:
+    spec: dict[str, Any] = value.setdefault("spec", {})
+    spec.setdefault("replicas", 1)
+    spec.setdefault("revisionHistoryLimit", _HISTORY)
+    spec.setdefault("podManagementPolicy", _ORDERED)
+    keeps = spec.setdefault("persistentVolumeClaimRetentionPolicy", {})
+    for field in ("whenDeleted", "whenScaled"):
+        keeps.setdefault(field, "Retain")
+    strategy: dict[str, Any] = spec.setdefault("updateStrategy", {})
+    if strategy.setdefault("type", "RollingUpdate") == "RollingUpdate":
+        strategy.setdefault("rollingUpdate", {}).setdefault("partition", 0)
     _default_template(spec)
 
 
@@ -131,6 +155,44 @@ def _check_daemon_set(value: JsonObject, causes: Causes) -> None:
             causes.not_supported(f"{path}.maxSurge", strategy["rollingUpdate"]["maxSurge"], ("0",))
 
 
+def _check_stateful_set(value: JsonObject, causes: Causes) -> None:
+    _check(value, causes)
+    spec = value["spec"]
+    policies = (_ORDERED, "Parallel")
+    if spec["podManagementPolicy"] not in policies:
+        causes.not_supported("spec.podManagementPolicy", spec["podManagementPolicy"], policies)
+    strategy = spec["updateStrategy"]
+    kinds = ("OnDelete", "RollingUpdate")
+    if strategy["type"] not in kinds:
+        causes.not_supported("spec.updateStrategy.type", strategy["type"], kinds)
+    elif strategy["type"] == "RollingUpdate" and strategy["rollingUpdate"]["partition"] < 0:
+        causes.invalid(
+            "spec.updateStrategy.rollingUpdate.partition",
+            strategy["rollingUpdate"]["partition"],
+            "must be greater than or equal to 0",
+        )
+    if (start := (spec.get("ordinals") or {}).get("start", 0)) < 0:
+        causes.invalid("spec.ordinals.start", start, "must be greater than or equal to 0")
+    if spec.get("volumeClaimTemplates"):
+        causes.forbidden(
+            "spec.volumeClaimTemplates",
+            "this server has no volume claims: name a hostPath or an emptyDir in the template",
+        )
+
+
+def _check_stateful_set_update(new: JsonObject, old: JsonObject, causes: Causes) -> None:
+    wanted, held = (
+        {k: v for k, v in s["spec"].items() if k not in _MAY_CHANGE} for s in (new, old)
+    )
+    if wanted != held:
+        names = ", ".join(f"'{name}'" for name in _MAY_CHANGE[:-1])
+        causes.forbidden(
+            "spec",
+            f"updates to statefulset spec for fields other than {names} and '{_MAY_CHANGE[-1]}' "
+            "are forbidden",
+        )
+
+
 def _check_update(new: JsonObject, old: JsonObject, causes: Causes) -> None:
     if new["spec"].get("selector") != old["spec"].get("selector"):
         causes.invalid("spec.selector", new["spec"].get("selector"), "field is immutable")
@@ -146,6 +208,12 @@ REPLICA_SET_RULES: Final = Rules(
     default=_default_replica_set,
     check=_check,
     check_update=_check_update,
+    counts_generation=True,
+)
+STATEFUL_SET_RULES: Final = Rules(
+    default=_default_stateful_set,
+    check=_check_stateful_set,
+    check_update=_check_stateful_set_update,
     counts_generation=True,
 )
 DAEMON_SET_RULES: Final = Rules(

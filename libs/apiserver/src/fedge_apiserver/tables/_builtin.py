@@ -151,6 +151,22 @@ def _replica_set(value: JsonObject, now: datetime) -> list[Any]:
     return [_name(value), wanted, *amounts, _age(value, now), *_template(value)]
 
 
+def _stateful_set(value: JsonObject, now: datetime) -> list[Any]:
+    (ready,) = _amounts(value, "readyReplicas")
+    wanted = value["spec"].get("replicas", 1)
+    return [_name(value), f"{ready}/{wanted}", _age(value, now), *_template(value)[:2]]
+
+
+def _revision(value: JsonObject, now: datetime) -> list[Any]:
+    owners = value["metadata"].get("ownerReferences") or ()
+    owner = next((each for each in owners if each.get("controller")), None)
+    shown = "<none>"
+    if owner is not None:
+        group = owner["apiVersion"].rpartition("/")[0]
+        shown = f"{owner['kind'].lower()}.{group}/{owner['name']}"
+    return [_name(value), shown, value.get("revision", 0), _age(value, now)]
+
+
 def _daemon_set(value: JsonObject, now: datetime) -> list[Any]:
     amounts = _amounts(
         value,
@@ -298,6 +314,10 @@ BUILTIN_COLUMNS: Final = {
         "Age",
         wide=_TEMPLATE_WIDE,
         cells=_cron_job,
+    ),
+    "controllerrevisions.apps": _columns("Name", "Controller", "Revision", "Age", cells=_revision),
+    "statefulsets.apps": _columns(
+        "Name", "Ready", "Age", wide=("Containers", "Images"), cells=_stateful_set
     ),
     "daemonsets.apps": _columns(
         "Name",

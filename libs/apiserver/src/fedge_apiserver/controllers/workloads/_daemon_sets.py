@@ -19,6 +19,7 @@ from fedge_apiserver.controllers.workloads._loop import (
     is_ready,
     pod_of,
 )
+from fedge_apiserver.controllers.workloads._revisions import Revisions
 from fedge_apiserver.registry import Registry
 from fedge_apiserver.resources import DAEMON_SETS, NODES, PODS
 from fedge_objects import JsonObject
@@ -51,6 +52,7 @@ class DaemonSets(Loop):
 
     def __init__(self, registry: Registry) -> None:
         super().__init__(registry, DAEMON_SETS, PODS, "daemonset-controller", beside=[NODES])
+        self._revisions = Revisions(self)
         self._failures: dict[tuple[str, str], _Backoff] = {}
         """By DaemonSet's uid and node: pods that end by themselves are not replaced at once."""
 
@@ -76,6 +78,9 @@ class DaemonSets(Loop):
             if not by_node.get(name):
                 await self._make(value, name, mark)
         await self._roll(value, nodes, mark)
+        held = self._revisions.of(value)
+        newest = await self._revisions.newest(value, held)
+        await self._revisions.forget(value, held, {newest["metadata"]["name"]})
         if (ready := await self._tell(value, fits, mark)) is not None:
             later.append(ready)
         return min(later, default=None)

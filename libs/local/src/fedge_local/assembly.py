@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 from pathlib import Path
+from typing import Any
 
 from fedge_enrolment.authority import SERVICES
 from fedge_enrolment.names import user_of_service
@@ -164,7 +165,8 @@ def assemble(folder: Path, state: StackState) -> Parts:
             },
         ),
         edges={
-            name: Edge(
+            name: _edge(
+                state,
                 name=name,
                 folder=folder / "edges" / name,
                 subnet=subnet,
@@ -179,3 +181,13 @@ def assemble(folder: Path, state: StackState) -> Parts:
             for name, edge in state.edges.items()
         },
     )
+
+
+def _edge(state: StackState, **options: Any) -> Edge:
+    """Return an edge, from the image if the stack's edges are."""
+    if not state.edge_image:
+        return Edge(**options)
+    # most stacks have none
+    from fedge_local.contained import ContainedEdge  # noqa: PLC0415
+
+    return ContainedEdge(image=Path(state.edge_image), **options)

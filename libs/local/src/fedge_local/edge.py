@@ -31,6 +31,7 @@ _MEMORY_BYTES = 256_000_000
 SERVICES = ("meta", "edged", "twin")
 JOIN_SECONDS = 60.0
 """For so long a cloud that is still starting is waited for."""
+_FEDGE = (sys.executable, "-m", "fedge_cli")
 
 
 def _shown_by(identity: Identity) -> Certificate:
@@ -118,6 +119,7 @@ class Edge:
             reads=[self.identity.folder],
             memory_bytes=_MEMORY_BYTES,
         )
+        self.settings = settings
         account = self.account = f"{admin.name}:{admin.password}"
         self.services = Program(
             name="edge",
@@ -192,25 +194,31 @@ class Edge:
         Raises:
             CommandFailedError: it could not join; with the reason.
         """
-        fedge = [sys.executable, "-m", "fedge_cli"]
         file = self.folder / "join-token"
-        token = await run(
-            [
-                *fedge, "token", "create", f"--node={self.name}",
-                f"--kubeconfig={self._kubeconfig}", f"--wait={JOIN_SECONDS:.0f}",
-            ],
-            timeout_seconds=JOIN_SECONDS + START_SECONDS,
-        )  # fmt: skip
-        write_private(file, token.encode())
+        write_private(file, (await self.make_token()).encode())
         try:
             await self.host.run(
-                "/usr/bin/env", *self._proxy, *fedge,
+                "/usr/bin/env", *self._proxy, *_FEDGE,
                 "join", f"--token-file={file}", f"--node={self.name}",
                 f"--identity={self.identity.folder}", f"--wait={JOIN_SECONDS:.0f}", "--no-checks",
                 timeout_seconds=JOIN_SECONDS + START_SECONDS,
             )  # fmt: skip
         finally:
             file.unlink()
+
+    async def make_token(self) -> str:
+        """Have the cloud make a token for it.
+
+        Raises:
+            CommandFailedError: it made none; with the reason.
+        """
+        return await run(
+            [
+                *_FEDGE, "token", "create", f"--node={self.name}",
+                f"--kubeconfig={self._kubeconfig}", f"--wait={JOIN_SECONDS:.0f}",
+            ],
+            timeout_seconds=JOIN_SECONDS + START_SECONDS,
+        )  # fmt: skip
 
     async def ready(self, *, timeout_seconds: float = START_SECONDS) -> None:
         """Wait until everything answers.

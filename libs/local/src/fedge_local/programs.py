@@ -34,7 +34,7 @@ class Program(Server):
                 see it, which a library that is loaded into every program (``LD_PRELOAD``) needs.
         """
         super().__init__(name=name, folder=folder, place=place)
-        self._services = tuple(services)
+        self.services = tuple(services)
         self._settings = dict(settings)
         self._own_variables = dict(own_variables or {})
 
@@ -42,7 +42,7 @@ class Program(Server):
         """Return the command, with the Python that runs us."""
         own = [f"{name}={value}" for name, value in self._own_variables.items()]
         prefix = ["/usr/bin/env", *own] if own else []
-        return [*prefix, sys.executable, "-m", "fedge_cli", "run", *self._services]
+        return [*prefix, sys.executable, "-m", "fedge_cli", "run", *self.services]
 
     def variables(self) -> Mapping[str, str]:
         """Return the settings of its services."""
@@ -60,4 +60,4 @@ class Program(Server):
                 continue  # a line that is being written, or not one of ours
             if isinstance(record, dict) and record.get("event") == "ready":
                 ready.add(record.get("service"))
-        return ready.issuperset(self._services)
+        return ready.issuperset(self.services)

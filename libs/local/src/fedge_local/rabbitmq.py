@@ -152,8 +152,8 @@ class RabbitMQ(Server):
         """
         super().__init__(name=name, folder=folder, place=place)
         self._definitions = definitions
-        self._listen = tuple(listen)
-        self._dist_port = dist_port
+        self.listen = tuple(listen)
+        self.dist_port = dist_port
         self._plugins = tuple(plugins)
         self._mqtt = mqtt
         # nobody else knows the password: once this is off, the user is of no use
@@ -227,7 +227,7 @@ class RabbitMQ(Server):
 
     async def answers(self) -> bool:
         """Say whether it greets an AMQP client; it opens its ports as the last thing."""
-        address, port = self._listen[0]
+        address, port = self.listen[0]
         try:
             async with asyncio.timeout(_ANSWER_SECONDS):
                 return await self._greets(address, port)
@@ -292,11 +292,11 @@ class RabbitMQ(Server):
 
     @property
     def _without_port_mapper(self) -> str:
-        return f"-start_epmd false -erl_epmd_port {self._dist_port}"
+        return f"-start_epmd false -erl_epmd_port {self.dist_port}"
 
     def _configuration(self) -> dict[str, object]:
         rabbit: dict[str, object] = {
-            "tcp_listeners": list(self._listen),
+            "tcp_listeners": list(self.listen),
             "load_definitions": str(self._definitions_file),
             "loopback_users": [],
             "vm_memory_high_watermark": (Atom("absolute"), self._memory_bytes),

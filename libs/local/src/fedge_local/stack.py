@@ -72,6 +72,7 @@ class Stack:
         settings: Mapping[str, str] | None = None,
         edge_disk_bytes: int | None = None,
         fake_clock: bool | None = None,
+        edge_image: Path | None = None,
     ) -> None:
         """Describe a stack. What is None stays as it was when the stack was last started.
 
@@ -83,6 +84,7 @@ class Stack:
                 so that it can be filled (`fedge_local.faults.fill_disk`); 0: none.
             fake_clock: whether the clock of edges' services can be set
                 (`fedge_local.faults.clock`).
+            edge_image: archive of the image that edges run from; an empty path: from this checkout.
 
         Raises:
             LocalError: such a disk is too small.
@@ -96,6 +98,7 @@ class Stack:
         self._settings = None if settings is None else dict(settings)
         self._edge_disk_bytes = edge_disk_bytes
         self._fake_clock = fake_clock
+        self._edge_image = edge_image
         self.faults = FaultBook(self.folder / "faults")
         self._state: StackState | None = StackState.load(self.state_file)
         self._parts: Parts | None = None
@@ -302,6 +305,8 @@ class Stack:
             state.edge_disk_bytes = self._edge_disk_bytes
         if self._fake_clock is not None:
             state.fake_clock = self._fake_clock
+        if self._edge_image is not None:
+            state.edge_image = "" if self._edge_image == Path() else str(self._edge_image.absolute())
         state.save(self.state_file)
         self._state, self._parts = state, None
         return state

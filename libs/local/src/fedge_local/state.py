@@ -49,6 +49,8 @@ class StackState:
     settings: dict[str, str] = field(default_factory=dict)
     edge_disk_bytes: int = 0
     """Size of the disk that each edge has of its own; 0: its data lies on the machine's."""
+    edge_image: str = ""
+    """Archive of the image that edges run from; empty: they run from this checkout."""
     fake_clock: bool = False
     """Whether the wall clock of edges' services can be set apart from the machine's."""
 

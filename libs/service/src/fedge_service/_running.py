@@ -136,6 +136,18 @@ def _log_level() -> str:
     return above_environment.get().get(name) or os.environ.get(name, "info")
 
 
+def _tell_supervisor() -> None:
+    """Write a line to the descriptor that ``FEDGE_SERVICE_READY_FD`` names, if it names one.
+
+    So a supervisor knows that all services are ready
+    (https://skarnet.org/software/s6/notifywhenup.html).
+    """
+    descriptor = os.environ.pop("FEDGE_SERVICE_READY_FD", "")
+    if descriptor:
+        with open(int(descriptor), "wb") as file:  # noqa: PTH123 - no path: it was handed down
+            file.write(b"\n")
+
+
 def _node(settings: Iterable[ServiceSettings]) -> str:
     """Return the node that these services serve; empty in the cloud."""
     edges = (getattr(each, "edge", None) for each in settings)
@@ -182,6 +194,7 @@ async def _serve(process: Process, settings: dict[str, ServiceSettings]) -> None
             log.info("ready", service=name)
         if not pending:
             all_ready.set()
+            _tell_supervisor()
 
     failures: list[str] = []
     try:

@@ -47,10 +47,13 @@ class Cgroups:
         if not path:
             return ""
         limits = pod_limits(pod)
-        if self._is_v2:
-            self._prepare_v2(path, limits)
-        else:
-            self._prepare_v1(path, limits)
+        try:
+            if self._is_v2:
+                self._prepare_v2(path, limits)
+            else:
+                self._prepare_v1(path, limits)
+        except OSError as exc:  # e.g. in a container to which the host does not lend its cgroups
+            log.info("cgroup_not_made", cgroup=path, reason=str(exc))
         return path
 
     def remove(self, uid: str) -> None:

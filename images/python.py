@@ -1,0 +1,163 @@
+"""Python packages for another Python and another processor than those that build.
+
+Outside packages come from pip with exactly the versions and hashes of ``constraints.txt``; fedge's
+own members are built from this tree. A wheel is unpacked as it is
+(https://packaging.python.org/en/latest/specifications/binary-distribution-format/): no script and
+no compiler of the image is needed.
+"""
+
+import hashlib
+import json
+import os
+import re
+import runpy
+import subprocess
+import sys
+import tomllib
+import zipfile
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from images.errors import BuildError
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+VERSION: Final = "3.13"
+"""Of the image's Python: Debian stable's."""
+_MACHINES: Final = {"amd64": "x86_64", "arm64": "aarch64"}
+_PLATFORMS: Final = ("manylinux_2_17", "manylinux2014", "manylinux_2_28", "manylinux_2_34")
+_DATA: Final = ".data/"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wheel:
+    """A Python package, ready to be unpacked."""
+
+    name: str
+    version: str
+    sha256: str
+    file: Path
+
+
+def members_of(*names: str) -> list[str]:
+    """Return members of the workspace, with all that they need of it, as ``libs/objects``.
+
+    Args:
+        names: of the members, as ``services/meta``.
+    """
+    found: list[str] = []
+    waiting = list(names)
+    while waiting:
+        member = waiting.pop()
+        if member in found:
+            continue
+        found.append(member)
+        for each in _dependencies(member):
+            if each.startswith("fedge-"):
+                own = each.removeprefix("fedge-")
+                waiting.append(f"libs/{own}" if (ROOT / "libs" / own).is_dir() else f"services/{own}")
+    return sorted(found)
+
+
+def fetch(members: Iterable[str], *, architecture: str, folder: Path) -> list[Wheel]:
+    """Return the outside packages that members need, sorted by name.
+
+    Args:
+        members: of the workspace, as ``libs/objects``.
+        architecture: as Debian calls it.
+        folder: where wheels are kept for the next time.
+
+    Raises:
+        BuildError: pip could not get one, or one has another hash than constraints.txt says.
+    """
+    outside = sorted(
+        {each for member in members for each in _dependencies(member) if not each.startswith("fedge-")}
+    )
+    keep = folder / architecture
+    keep.mkdir(parents=True, exist_ok=True)
+    lock = runpy.run_path(str(ROOT / "scripts" / "install_locked.py"))
+    locked: dict[str, str] = lock["blocks"]((ROOT / "constraints.txt").read_text())
+    pins = keep / "pins.txt"
+    pins.write_text("".join(body.split()[0] + "\n" for body in locked.values()))
+    machine = _MACHINES[architecture]
+    target = [
+        "--only-binary=:all:", "--implementation=cp", f"--python-version={VERSION}",
+        f"--abi=cp{VERSION.replace('.', '')}", "--abi=abi3", "--abi=none",
+        *(f"--platform={each}_{machine}" for each in _PLATFORMS), "--platform=any",
+    ]  # fmt: skip
+    report = _pip(
+        "install", "--dry-run", "--ignore-installed", f"--target={keep}", *target,
+        f"--constraint={pins}", "--report=-", *outside,
+    )  # fmt: skip
+    names = [
+        lock["normalized"](each["metadata"]["name"]) for each in json.loads(report)["install"]
+    ]
+    needed = keep / "needed.txt"
+    needed.write_text("".join(locked[name] for name in sorted(names)))
+    _pip(
+        "download", "--no-deps", "--require-hashes", f"--dest={keep}", *target, f"--requirement={needed}"
+    )
+    found = {wheel.name: wheel for wheel in map(_described, sorted(keep.glob("*.whl")))
+             if wheel.name in names and f"=={wheel.version}" in locked[wheel.name]}
+    if missing := set(names) - found.keys():
+        raise BuildError(f"pip did not fetch {sorted(missing)}: remove {keep} and build again")
+    return sorted(found.values(), key=lambda each: each.name)
+
+
+def build(members: Sequence[str], *, folder: Path) -> list[Wheel]:
+    """Build the wheels of members of the workspace, the same bytes each time."""
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def one(member: str) -> Wheel:
+        out = folder / Path(member).name
+        out.mkdir(exist_ok=True)
+        for old in out.glob("*.whl"):
+            old.unlink()
+        _run(
+            [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(out)],
+            cwd=ROOT / member,
+        )
+        return _described(next(out.glob("*.whl")))
+
+    with ThreadPoolExecutor(os.cpu_count()) as workers:
+        return list(workers.map(one, members))
+
+
+def unpack(wheel: Wheel, site: Path) -> None:
+    """Unpack a wheel into a folder of the image's Python path, without its scripts."""
+    with zipfile.ZipFile(wheel.file) as archive:
+        for name in archive.namelist():
+            if not name.endswith("/") and _DATA not in name:
+                archive.extract(name, site)
+
+
+def _dependencies(member: str) -> list[str]:
+    project = tomllib.loads((ROOT / member / "pyproject.toml").read_text())["project"]
+    found: list[str] = project["dependencies"]
+    return found
+
+
+def _described(file: Path) -> Wheel:
+    name, version = file.name.split("-")[:2]
+    return Wheel(
+        name=re.sub(r"[-_.]+", "-", name).lower(),
+        version=version,
+        sha256=hashlib.sha256(file.read_bytes()).hexdigest(),
+        file=file,
+    )
+
+
+def _pip(*arguments: str) -> str:
+    return _run([sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", *arguments])
+
+
+def _run(command: list[str], **options: Any) -> str:
+    environment = {**os.environ, "SOURCE_DATE_EPOCH": "315532800", "PYTHONHASHSEED": "0"}
+    done = subprocess.run(
+        command, env=environment, check=False, capture_output=True, text=True, **options
+    )
+    if done.returncode:
+        raise BuildError(f"`{' '.join(command[1:5])} ...` failed: {done.stderr.strip()[-2000:]}")
+    return done.stdout

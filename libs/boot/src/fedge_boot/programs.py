@@ -83,6 +83,7 @@ async def prepare(
         mqtt=("0.0.0.0", settings.mqtt_port),  # noqa: S104 - devices come from the host's network
         mqtt_anonymous=settings.anonymous,
         memory_bytes=settings.broker_memory_bytes,
+        is_small=True,
     )
     broker.folder.mkdir(exist_ok=True)
     await broker.prepare()

@@ -118,6 +118,7 @@ class Edge:
             mqtt_anonymous=True,
             reads=[self.identity.folder],
             memory_bytes=_MEMORY_BYTES,
+            is_small=True,
         )
         self.settings = settings
         account = self.account = f"{admin.name}:{admin.password}"

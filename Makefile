@@ -8,7 +8,7 @@ BIN := .venv/bin
 SOURCES := $(wildcard libs/*/src services/*/src)
 PYTEST_ARGS ?=
 
-.PHONY: help install demo down test test-rabbitmq4 check format lock test-api kill-api test-kubectl test-security bench-api bench-fabric bench-joins bench-outage bench-pods bench-reconnect bench-tracing bench-twins chaos chaos-pods docs clean
+.PHONY: help install edge-image demo down test test-rabbitmq4 check format lock test-api kill-api test-kubectl test-security bench-api bench-fabric bench-joins bench-outage bench-pods bench-reconnect bench-tracing bench-twins chaos chaos-pods docs clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,8 +16,11 @@ help: ## Show this list
 install: ## Set up Debian packages, the virtual environment and generated code
 	@scripts/bootstrap
 
+edge-image: install ## Build the edge's container image, without an engine or a registry (ARCHITECTURE=arm64)
+	@$(BIN)/python -m images $(if $(ARCHITECTURE),--architecture $(ARCHITECTURE))
+
 demo: install ## Run a pod on an edge, cut the edge off, take its power, watch it come back
-	@$(BIN)/fedge demo
+	@$(if $(filter image,$(EDGE)),image=$$($(BIN)/python -m images | sed -n 2p); )$(BIN)/fedge demo --edge-image=$(if $(filter image,$(EDGE)),$$image)
 
 down: ## Stop everything that the demo started, and nothing else
 	@if [ -x $(BIN)/fedge ]; then $(BIN)/fedge down; fi
@@ -52,7 +55,7 @@ check: ## Lint, format, types, layers, documentation
 	@scripts/bootstrap python
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy $(SOURCES) tests $(wildcard bench scripts)
+	@$(BIN)/mypy $(SOURCES) tests $(wildcard bench images scripts)
 	@$(BIN)/lint-imports --no-cache
 	@if [ -f mkdocs.yml ]; then NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir .cache/site; fi
 

@@ -15,7 +15,12 @@ _NOT_SAID = "NOASSERTION"
 
 
 def bill(
-    *, name: str, version: str, architecture: str, debian: Iterable[Package], python: Iterable[Wheel]
+    *,
+    name: str,
+    version: str,
+    architecture: str,
+    debian: Iterable[Package],
+    python: Iterable[Wheel],
 ) -> bytes:
     """Return what an image holds: each package with its version and the hash of its file.
 

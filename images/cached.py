@@ -115,7 +115,11 @@ def _inputs() -> Iterator[Path]:
     yield from _recipe()
     for member in members_of(*edge.MEMBERS):
         for path in sorted((ROOT / member).rglob("*")):
-            if path.is_file() and "__pycache__" not in path.parts and "_generated" not in path.parts:
+            if (
+                path.is_file()
+                and "__pycache__" not in path.parts
+                and "_generated" not in path.parts
+            ):
                 yield path
 
 

@@ -72,16 +72,18 @@ def unpack(package: Package, root: Path, *, is_kept: Callable[[str], bool]) -> N
             files.
     """
     dpkg = ["dpkg-deb", "--fsys-tarfile", str(package.file)]
-    with subprocess.Popen(dpkg, stdout=subprocess.PIPE) as process:
-        with tarfile.open(fileobj=process.stdout, mode="r|") as archive:
-            for member in archive:
-                path = member.name.removeprefix("./").rstrip("/")
-                if path and not member.isdir() and is_kept(path):
-                    member.name = path
-                    if member.islnk():
-                        member.linkname = member.linkname.removeprefix("./")
-                    (root / path).unlink(missing_ok=True)
-                    archive.extract(member, root, filter="fully_trusted")
+    with (
+        subprocess.Popen(dpkg, stdout=subprocess.PIPE) as process,
+        tarfile.open(fileobj=process.stdout, mode="r|") as archive,
+    ):
+        for member in archive:
+            path = member.name.removeprefix("./").rstrip("/")
+            if path and not member.isdir() and is_kept(path):
+                member.name = path
+                if member.islnk():
+                    member.linkname = member.linkname.removeprefix("./")
+                (root / path).unlink(missing_ok=True)
+                archive.extract(member, root, filter="fully_trusted")
     if process.returncode:
         raise BuildError(f"`{' '.join(dpkg)}` failed: remove the file and build again")
 
@@ -101,7 +103,7 @@ def _sources() -> list[str]:
     found = set()
     for line in listed.splitlines():
         uri, suite, origin = (*line.split(), "", "")[:3]
-        release, _, pocket = suite.partition("-")
+        _, _, pocket = suite.partition("-")
         if origin == "Debian" and pocket in {"", "updates", "security"}:
             suite = f"{RELEASE}-{pocket}" if pocket else RELEASE
             found.add(f"deb [signed-by={KEYS}] {uri} {suite} main")
@@ -170,10 +172,11 @@ def _described(file: Path) -> Package:
 
 
 def _output(*command: str, configuration: Path | None = None) -> str:
-    environment = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"}
-    for name, value in os.environ.items():
-        if name.lower().endswith("_proxy"):
-            environment[name] = value
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name == "PATH" or name.lower().endswith("_proxy")
+    } | {"LC_ALL": "C.UTF-8"}
     if configuration is not None:
         environment["APT_CONFIG"] = str(configuration)
     try:

@@ -28,7 +28,14 @@ PLUGINS: Final = (
 OPTIMIZE: Final = 2
 """Level of Python's optimization: without documentation strings a process takes 3 MB less."""
 
-PACKAGES: Final = ("rabbitmq-server", "python3-minimal", "libpython3-stdlib", "s6", "busybox-static", "base-files")  # fmt: skip
+PACKAGES: Final = (
+    "base-files",
+    "busybox-static",
+    "libpython3-stdlib",
+    "python3-minimal",
+    "rabbitmq-server",
+    "s6",
+)
 _KEPT: Final = (
     "base-files", "busybox-static",
     "erlang-*", "rabbitmq-server",
@@ -38,21 +45,28 @@ _KEPT: Final = (
     "libssl3t64", "libsqlite3-0", "libffi8", "libexpat1", "libuuid1", "libsystemd0", "libcap2",
 )  # fmt: skip
 """The others are only there for package management, or for what is left out below."""
+_PYTHON: Final = "usr/lib/python3.13"
 _LEFT_OUT: Final = (
     "usr/share/*",  # documentation, translations
     "usr/lib/*/gconv/*", "usr/lib/locale/C.utf8/LC_[!C]*",
-    "usr/lib/systemd/*", "usr/lib/*/perl*", "usr/lib/*/audit/*", "usr/lib/*/engines-3/*", "usr/sbin/*",
-    "etc/*.d/*", "etc/default/*", "etc/issue*", "etc/motd", "usr/lib/ocf/*", "usr/libexec/*", "usr/lib/dpkg/*",
-    "usr/lib/rabbitmq/bin/*", "usr/lib/rabbitmq/lib/*/escript/*", "usr/lib/rabbitmq/lib/*/LICENSE*",
-    "usr/lib/erlang/lib/*/src/*", "usr/lib/erlang/lib/*/include/*", "usr/lib/erlang/lib/*/doc/*",
-    "usr/lib/erlang/lib/*/examples/*", "usr/lib/erlang/usr/*", "usr/lib/erlang/man/*",
-    "usr/lib/python3.13/test/*", "usr/lib/python3.13/idlelib/*", "usr/lib/python3.13/tkinter/*",
-    "usr/lib/python3.13/pydoc_data/*", "usr/lib/python3.13/config-*", "usr/lib/python3.13/turtledemo/*",
-    "usr/lib/python3.13/_pyrepl/*", "usr/lib/python3.13/wsgiref/*", "usr/lib/python3.13/dbm/*",
-    "usr/lib/python3.13/curses/*", "usr/lib/python3.13/lib-dynload/readline*",
-    "usr/lib/python3.13/lib-dynload/_curses*", "usr/lib/python3.13/lib-dynload/_dbm*",
-    "usr/lib/python3.13/lib-dynload/_test*", "usr/lib/python3.13/lib-dynload/_xx*",
-    "usr/lib/python3.13/lib-dynload/xx*", "usr/lib/python3.13/lib-dynload/_ctypes_test*",
+    "usr/lib/systemd/*", "usr/lib/dpkg/*", "usr/lib/ocf/*", "usr/libexec/*", "usr/sbin/*",
+    "usr/lib/*/perl*", "usr/lib/*/audit/*", "usr/lib/*/engines-3/*",
+    "etc/*.d/*", "etc/default/*", "etc/issue*", "etc/motd",
+    # RabbitMQ's own tools ask by a port mapper that does not run here
+    "usr/lib/rabbitmq/bin/*", "usr/lib/rabbitmq/lib/*/escript/*",
+    "usr/lib/rabbitmq/lib/*/LICENSE*",
+    "usr/lib/erlang/lib/*/src/*", "usr/lib/erlang/lib/*/include/*",
+    "usr/lib/erlang/lib/*/doc/*", "usr/lib/erlang/lib/*/examples/*",
+    "usr/lib/erlang/usr/*", "usr/lib/erlang/man/*",
+    *(
+        f"{_PYTHON}/{each}"
+        for each in (
+            "_pyrepl/*", "config-*", "curses/*", "dbm/*", "idlelib/*", "pydoc_data/*", "test/*",
+            "tkinter/*", "turtledemo/*", "wsgiref/*",
+            "lib-dynload/_ctypes_test*", "lib-dynload/_curses*", "lib-dynload/_dbm*",
+            "lib-dynload/_test*", "lib-dynload/_xx*", "lib-dynload/readline*", "lib-dynload/xx*",
+        )
+    ),
 )  # fmt: skip
 _PROGRAMS: Final = (
     "busybox", "erl", "python3.13",
@@ -66,12 +80,12 @@ _ALWAYS: Final = ("kernel", "stdlib", "sasl", "erts", "mnesia", "rabbit", "rabbi
 """Applications of Erlang that no other names among those it needs."""
 _APPLICATIONS: Final = re.compile(r"\{\s*applications\s*,\s*\[([^\]]*)\]")
 _APPLETS: Final = (
-    "awk", "basename", "cat", "chmod", "chown", "cp", "cut", "date", "dd", "df", "dirname", "du", "echo",
-    "env", "expr", "false", "find", "free", "grep", "head", "hostname", "id", "ip", "kill", "killall",
-    "less", "ln", "ls", "mkdir", "mktemp", "more", "mount", "mv", "nc", "netstat", "nslookup", "od",
-    "pidof", "ping", "printf", "ps", "pwd", "readlink", "rm", "rmdir", "sed", "seq", "sh", "sleep",
-    "sort", "stat", "stty", "tail", "tar", "tee", "test", "top", "touch", "tr", "true", "umount", "uname",
-    "uniq", "vi", "wc", "wget", "which", "xargs",
+    "awk", "basename", "cat", "chmod", "chown", "cp", "cut", "date", "dd", "df", "dirname", "du",
+    "echo", "env", "expr", "false", "find", "free", "grep", "head", "hostname", "id", "ip", "kill",
+    "killall", "less", "ln", "ls", "mkdir", "mktemp", "more", "mount", "mv", "nc", "netstat",
+    "nslookup", "od", "pidof", "ping", "printf", "ps", "pwd", "readlink", "rm", "rmdir", "sed",
+    "seq", "sh", "sleep", "sort", "stat", "stty", "tail", "tar", "tee", "test", "top", "touch",
+    "tr", "true", "umount", "uname", "uniq", "vi", "wc", "wget", "which", "xargs",
 )  # fmt: skip
 _SITE: Final = "usr/local/lib/python3.13/dist-packages"
 _WHEELS_LEFT_OUT: Final = frozenset({"uvloop", "pycparser"})
@@ -85,11 +99,12 @@ _FILES: Final = {
     "etc/passwd": "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n",
     "etc/group": "root:x:0:\nnogroup:x:65534:\n",
     "etc/nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
-    "usr/bin/fedge-health": (
-        f"#!/bin/sh\nexec python3 -I -S /{_SITE}/fedge_boot/health.py\n"
-    ),
+    "usr/bin/fedge-health": (f"#!/bin/sh\nexec python3 -I -S /{_SITE}/fedge_boot/health.py\n"),
 }
-_FOLDERS: Final = {"dev": 0o755, "proc": 0o555, "sys": 0o555, "run": 0o755, "root": 0o700, "tmp": 0o1777, "var/lib/fedge": 0o700, "var/tmp": 0o1777}  # fmt: skip
+_FOLDERS: Final = {
+    "dev": 0o755, "proc": 0o555, "root": 0o700, "run": 0o755, "sys": 0o555, "tmp": 0o1777,
+    "var/lib/fedge": 0o700, "var/tmp": 0o1777,
+}  # fmt: skip
 CONFIG: Final[Mapping[str, Any]] = {
     "Entrypoint": ["/usr/bin/python3", "-m", "fedge_boot"],
     "Env": [
@@ -321,8 +336,8 @@ def _compile(root: Path, folders: Iterable[str], cache: Path) -> None:
             *(str(root / each) for each in folders),
         ]  # fmt: skip
         environment = {"PYTHONHOME": str(own / "usr"), "PYTHONHASHSEED": "0", "LANG": "C.UTF-8"}
-        done = subprocess.run(
-            command, env=environment, check=False, capture_output=True, text=True
-        )
+        done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
     if done.returncode:
-        raise BuildError(f"compiling the image's Python files failed: {done.stdout[-2000:]}{done.stderr[-2000:]}")
+        raise BuildError(
+            f"compiling the image's Python files failed: {done.stdout[-2000:]}{done.stderr[-2000:]}"
+        )

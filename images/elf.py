@@ -78,7 +78,9 @@ def check(root: Path, *, architecture: str) -> int:
     for each in found:
         where = each.path.relative_to(root)
         if each.machine != MACHINES[architecture]:
-            raise BuildError(f"{where} is not for {architecture}: its ELF machine is {each.machine}")
+            raise BuildError(
+                f"{where} is not for {architecture}: its ELF machine is {each.machine}"
+            )
         if missing := [name for name in each.needed if name not in there]:
             raise BuildError(f"{where} needs {missing}: keep the package that has it")
     return len(found)

@@ -57,7 +57,9 @@ def members_of(*names: str) -> list[str]:
         for each in _dependencies(member):
             if each.startswith("fedge-"):
                 own = each.removeprefix("fedge-")
-                waiting.append(f"libs/{own}" if (ROOT / "libs" / own).is_dir() else f"services/{own}")
+                waiting.append(
+                    f"libs/{own}" if (ROOT / "libs" / own).is_dir() else f"services/{own}"
+                )
     return sorted(found)
 
 
@@ -73,7 +75,12 @@ def fetch(members: Iterable[str], *, architecture: str, folder: Path) -> list[Wh
         BuildError: pip could not get one, or one has another hash than constraints.txt says.
     """
     outside = sorted(
-        {each for member in members for each in _dependencies(member) if not each.startswith("fedge-")}
+        {
+            each
+            for member in members
+            for each in _dependencies(member)
+            if not each.startswith("fedge-")
+        }
     )
     keep = folder / architecture
     keep.mkdir(parents=True, exist_ok=True)
@@ -91,16 +98,22 @@ def fetch(members: Iterable[str], *, architecture: str, folder: Path) -> list[Wh
         "install", "--dry-run", "--ignore-installed", f"--target={keep}", *target,
         f"--constraint={pins}", "--report=-", *outside,
     )  # fmt: skip
-    names = [
-        lock["normalized"](each["metadata"]["name"]) for each in json.loads(report)["install"]
-    ]
+    names = [lock["normalized"](each["metadata"]["name"]) for each in json.loads(report)["install"]]
     needed = keep / "needed.txt"
     needed.write_text("".join(locked[name] for name in sorted(names)))
     _pip(
-        "download", "--no-deps", "--require-hashes", f"--dest={keep}", *target, f"--requirement={needed}"
+        "download",
+        "--no-deps",
+        "--require-hashes",
+        f"--dest={keep}",
+        *target,
+        f"--requirement={needed}",
     )
-    found = {wheel.name: wheel for wheel in map(_described, sorted(keep.glob("*.whl")))
-             if wheel.name in names and f"=={wheel.version}" in locked[wheel.name]}
+    found = {
+        wheel.name: wheel
+        for wheel in map(_described, sorted(keep.glob("*.whl")))
+        if wheel.name in names and f"=={wheel.version}" in locked[wheel.name]
+    }
     if missing := set(names) - found.keys():
         raise BuildError(f"pip did not fetch {sorted(missing)}: remove {keep} and build again")
     return sorted(found.values(), key=lambda each: each.name)
@@ -160,4 +173,5 @@ def _run(command: list[str], **options: Any) -> str:
     )
     if done.returncode:
         raise BuildError(f"`{' '.join(command[1:5])} ...` failed: {done.stderr.strip()[-2000:]}")
-    return done.stdout
+    said: str = done.stdout
+    return said

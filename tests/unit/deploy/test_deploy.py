@@ -15,21 +15,17 @@ import pytest
 import yaml
 
 from fedge_enrolment.authority import SERVICES
-from fedge_enrolment.identity import Joined
 from fedge_enrolment.names import user_of_service
 from fedge_enrolment.records import SERVER
 from fedge_enrolment.secret_records import secret_name
-from fedge_fabric.definitions import ANONYMOUS, User, cloud_definitions
+from fedge_fabric.definitions import User, cloud_definitions
 from fedge_hub.settings import EnrolmentSettings
-from fedge_objects import NodeName
 from fedge_service import EdgeSettings, ServiceSettings, find_services
 
 ROOT = Path(__file__).parents[3]
 K8S = ROOT / "deploy" / "k8s"
 DOCKERFILES = sorted(
-    path
-    for folder in ("services", "libs", "edge-image")
-    for path in ROOT.glob(f"{folder}/**/Dockerfile")
+    path for folder in ("services", "libs") for path in ROOT.glob(f"{folder}/**/Dockerfile")
 )
 OVERLAYS = ("dev", "prod")
 
@@ -241,76 +237,6 @@ def test_image_installs_all_members_that_its_service_needs(dockerfile: Path) -> 
         assert (
             set(re.findall(r'"(fedge-[a-z]+)"', project.partition("dependencies")[2])) <= installed
         )
-
-
-JOINED = Joined(
-    node=NodeName("gw-1.plant.example"),
-    user="urn:fedge:node:gw-1.plant.example:0",
-    cloud="cloud.example:443",
-    broker="cloud.example:443",
-    renew_after=0,
-    expires=0,
-)
-
-
-@pytest.fixture
-def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy"):
-        monkeypatch.delenv(name, raising=False)
-
-
-def prepared(environment: dict[str, str], folder: Path) -> Any:
-    entry_point = runpy.run_path(str(ROOT / "edge-image" / "entrypoint.py"))
-    return entry_point["prepare"](environment, folder, folder / "containerd.sock", JOINED)
-
-
-@pytest.mark.usefixtures("no_proxy")
-def test_edge_entry_point_writes_what_the_programs_read(tmp_path: Path) -> None:
-    environment = {"FEDGE_JOIN_TOKEN": "secret", "FEDGE_EDGED_OFFLINE_TOKENS": "false"}
-    edge = prepared(environment, tmp_path)
-    command, variables = edge.commands["services"]
-    assert set(command[3:]) <= find_services().keys()
-    given = {name for name in variables if name.startswith("FEDGE_")}
-    assert given <= known_variables()
-    assert variables["FEDGE_META_CLOUD_ADDRESS"] == "cloud.example:443"
-    definitions_file = tmp_path / "rabbitmq" / "definitions.json"
-    assert definitions_file.stat().st_mode & 0o077 == 0
-    definitions = json.loads(definitions_file.read_text())
-    assert {user["name"] for user in definitions["users"]} == {"fedge"}
-    assert variables["FEDGE_EDGED_OFFLINE_TOKENS"] == "false"
-    assert variables["FEDGE_META_FORWARD_TO"] == ""
-    for name in ("FEDGE_META_BROKER_COMMAND", "FEDGE_TWIN_BROKER_COMMAND"):
-        assert json.loads(variables[name])[-2:] == ["/usr/lib/rabbitmq/bin/rabbitmqctl", "eval"]
-    assert str(definitions_file) in (tmp_path / "rabbitmq" / "rabbitmq.conf").read_text()
-    again = prepared(environment, tmp_path)
-    assert again.commands["services"][1] == variables
-    assert '"secret"' not in json.dumps([list(map(dict, c[1:])) for c in edge.commands.values()])
-
-
-@pytest.mark.usefixtures("no_proxy")
-@pytest.mark.parametrize("is_let_in", [False, True])
-def test_edge_lets_devices_in_without_a_password_only_if_told(
-    tmp_path: Path, is_let_in: bool
-) -> None:
-    prepared({"FEDGE_MQTT_ANONYMOUS": "true"} if is_let_in else {}, tmp_path)
-    conf = (tmp_path / "rabbitmq" / "rabbitmq.conf").read_text()
-    users = json.loads((tmp_path / "rabbitmq" / "definitions.json").read_text())["users"]
-    assert f"mqtt.allow_anonymous = {str(is_let_in).lower()}\n" in conf
-    assert (ANONYMOUS in {user["name"] for user in users}) is is_let_in
-    assert (f"mqtt.default_user = {ANONYMOUS}\n" in conf) is is_let_in
-
-
-@pytest.mark.usefixtures("no_proxy")
-def test_edge_behind_a_proxy_has_its_links_passed_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
-    _, variables = prepared({}, tmp_path).commands["services"]
-    assert variables["FEDGE_META_FORWARD_TO"] == JOINED.broker
-    assert variables["FEDGE_META_CLOUD_ADDRESS"].startswith("127.0.0.1:")
-    definitions = (tmp_path / "rabbitmq" / "definitions.json").read_text()
-    assert f"amqps://{variables['FEDGE_META_CLOUD_ADDRESS']}" in definitions
-    assert "cloud.example" not in definitions
 
 
 def test_lock_is_split_into_one_pin_per_package() -> None:

@@ -33,7 +33,8 @@ def join(
             text = Path(file).read_text()
         if not text.strip():
             raise BootError(
-                "this gateway has not joined: set FEDGE_JOIN_TOKEN to what `fedge token create` prints"
+                "this gateway has not joined: set FEDGE_JOIN_TOKEN to what `fedge token create` "
+                "prints"
             )
         return _join_with(text.strip(), environment, identity, say)
     except (OSError, ValueError, IdentityError) as exc:

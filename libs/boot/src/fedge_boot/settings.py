@@ -15,7 +15,7 @@ class Settings:
     """What is told.
 
     Attributes:
-        data: the volume: folder of all that outlives the container, at the same path as on the host.
+        data: the volume: folder of all that outlives the container, at its path on the host.
         socket: of the container runtime.
         amqp_port: of the broker, on the loopback address.
         dist_port: of Erlang's own connections, on the loopback address.

@@ -1,9 +1,9 @@
 """Handing over to s6, which is the first process from then on.
 
-s6-svscan collects orphans and minds one s6-supervise per program, which starts it again when it ends
-(https://skarnet.org/software/s6/). What it reads is written into memory at each boot. Programs start
-at once, side by side: pods are to be back before the broker is. They end in order: the services,
-while the broker still takes what they have to say, then the broker.
+s6-svscan collects orphans and minds one s6-supervise per program, which starts it again when it
+ends (https://skarnet.org/software/s6/). What it reads is written into memory at each boot. Programs
+start at once, side by side: pods are to be back before the broker is. They end in order: the
+services, while the broker still takes what they have to say, then the broker.
 """
 
 import ctypes

@@ -1,8 +1,8 @@
 """What the host must give: a volume that both see at one path, the runtime's socket, free ports.
 
-edged makes folders and mounts for its pods, and containerd, which lives on the host, mounts them into
-containers by the paths that edged says. So the volume must lie at the same path in the container and
-on the host, and a mount made here must appear there (shared propagation,
+edged makes folders and mounts for its pods, and containerd, which lives on the host, mounts them
+into containers by the paths that edged says. So the volume must lie at the same path in the
+container and on the host, and a mount made here must appear there (shared propagation,
 https://docs.kernel.org/filesystems/sharedsubtree.html).
 """
 
@@ -77,8 +77,8 @@ def check_volume(data: Path, there: Iterable[Mount]) -> None:
     name = mount.root.rpartition("/")[2]
     if name and name != data.name:
         raise BootError(
-            f"the volume at {data} is the folder {mount.root} of the host, and containerd would not "
-            f"find pods' files at the same path: {remedy}"
+            f"the volume at {data} is the folder {mount.root} of the host, and containerd would "
+            f"not find pods' files at the same path: {remedy}"
         )
     if not mount.tells_host:
         raise BootError(
@@ -113,8 +113,8 @@ def keep_in_memory(folder: Path, there: Iterable[Mount]) -> None:
     if libc.mount(b"tmpfs", os.fsencode(folder), b"tmpfs", flags, options) != 0:
         reason = os.strerror(ctypes.get_errno())
         raise BootError(
-            f"a file system in memory cannot be mounted at {folder} ({reason}): start the container "
-            "with --cap-add SYS_ADMIN --security-opt apparmor=unconfined, or --privileged"
+            f"a file system in memory cannot be mounted at {folder} ({reason}): start the "
+            "container with --cap-add SYS_ADMIN --security-opt apparmor=unconfined, or --privileged"
         )
 
 
@@ -131,7 +131,10 @@ def check_socket(path: Path) -> str:
     try:
         status = path.stat()
     except FileNotFoundError:
-        return f"there is no socket {path} yet, and no pod starts before: see that containerd runs, and {remedy}"
+        return (
+            f"there is no socket {path} yet, and no pod starts before: see that containerd runs, "
+            f"and {remedy}"
+        )
     except OSError as exc:
         raise BootError(f"the runtime's socket {path} cannot be reached ({exc.strerror})") from exc
     if not stat.S_ISSOCK(status.st_mode):
@@ -140,7 +143,10 @@ def check_socket(path: Path) -> str:
         try:
             connection.connect(str(path))
         except OSError as exc:
-            return f"nobody answers at {path} ({exc.strerror}), and no pod starts before: see that containerd runs"
+            return (
+                f"nobody answers at {path} ({exc.strerror}), and no pod starts before: see that "
+                "containerd runs"
+            )
     return ""
 
 

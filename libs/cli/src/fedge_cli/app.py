@@ -666,6 +666,14 @@ def demo(
         bool,
         typer.Option("--fake-clock", help="Let fedge chaos set the clock of the edge's services."),
     ] = False,
+    edge_image: Annotated[
+        str,
+        typer.Option(
+            "--edge-image",
+            metavar="FILE",
+            help="Run the edge from the image in this archive (`make edge-image`), not from here.",
+        ),
+    ] = "",
 ) -> None:
     """Show the main job on this machine.
 
@@ -679,7 +687,7 @@ def demo(
         if stop:
             story.stop(data_dir)
         else:
-            story.show(data_dir, edge_disk=edge_disk, fake_clock=fake_clock)
+            story.show(data_dir, edge_disk=edge_disk, fake_clock=fake_clock, edge_image=edge_image)
 
 
 @app.command()

@@ -334,13 +334,16 @@ class Story:
         )
 
 
-def show(folder: Path | None, *, edge_disk: str = "", fake_clock: bool = False) -> None:
+def show(
+    folder: Path | None, *, edge_disk: str = "", fake_clock: bool = False, edge_image: str = ""
+) -> None:
     """Tell the story on the terminal.
 
     Args:
         folder: where all of it is; None: the default.
         edge_disk: size of a disk of the edge's own, as a quantity; empty: as it was.
         fake_clock: whether the clock of the edge's services can be set; False: as it was.
+        edge_image: archive of the image that the edge runs from; empty: it runs from here.
 
     Raises:
         UsageError: this is not the place, or not the user, for it.
@@ -354,6 +357,7 @@ def show(folder: Path | None, *, edge_disk: str = "", fake_clock: bool = False) 
             settings=SETTINGS,
             edge_disk_bytes=parse_bytes("--edge-disk", edge_disk) if edge_disk else None,
             fake_clock=fake_clock or None,
+            edge_image=Path(edge_image),
         )
         asyncio.run(_show(Story(stack, repository=_repository()), Telling()))
 

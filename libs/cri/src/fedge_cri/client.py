@@ -134,9 +134,7 @@ class CriRuntime(Runtime):
     @override
     async def stop_container(self, container_id: str, *, grace_seconds: int) -> None:
         request = v1.StopContainerRequest(container_id=container_id, timeout=grace_seconds)
-        await self._if_there(
-            self._call(request, seconds=grace_seconds + STOP_MARGIN_SECONDS)
-        )
+        await self._if_there(self._call(request, seconds=grace_seconds + STOP_MARGIN_SECONDS))
 
     @override
     async def remove_container(self, container_id: str) -> None:

@@ -28,7 +28,7 @@ from fedge_sealing import write_private
 NAMESPACE: Final = "fedge"
 """Of containerd: apart from the pods', which the edge minds."""
 CONTAINER: Final = "edge"
-_TOKEN: Final = "join-token"
+_TOKEN_FILE: Final = "join-token"  # noqa: S105 - a file's name
 _STOP_SECONDS: Final = 60.0
 _FROM_THE_IMAGE: Final = frozenset(
     {
@@ -54,6 +54,7 @@ class InContainer:
         Raises:
             NotReadyError: always.
         """
+        del env, log
         raise NotReadyError(f"{argv[0]} is started in {CONTAINER!r} by its supervisor")
 
     async def run(self, *argv: str, timeout_seconds: float = 30.0) -> str:
@@ -117,12 +118,17 @@ class EdgeContainer(Program):
         name, _ = image_of(self._image)
         bound = {
             str(self._data): "rbind:rshared",
-            str(SOCKET.parent): "rbind",  # the folder: a runtime that starts anew makes a new socket
+            str(
+                SOCKET.parent
+            ): "rbind",  # the folder: a runtime that starts anew makes a new socket
         }
         return [
             program("ctr"), *_ctr()[1:], "run", "--rm", "--net-host",
             "--rootfs-propagation=rshared", "--cap-add=CAP_SYS_ADMIN",
-            *(f"--mount=type=bind,src={each},dst={each},options={how}" for each, how in bound.items()),
+            *(
+                f"--mount=type=bind,src={each},dst={each},options={how}"
+                for each, how in bound.items()
+            ),
             *(f"--env={key}={value}" for key, value in super().variables().items()),
             name, CONTAINER,
         ]  # fmt: skip
@@ -185,8 +191,7 @@ class ContainedEdge(Edge):
             name: value
             for name, value in self.settings.items()
             if name.endswith("_PROXY")
-            or name.startswith("FEDGE_")
-            and name not in _FROM_THE_IMAGE
+            or (name.startswith("FEDGE_") and name not in _FROM_THE_IMAGE)
         }
         container = EdgeContainer(
             host=self.host,
@@ -197,7 +202,7 @@ class ContainedEdge(Edge):
             settings={
                 **own,
                 "FEDGE_EDGE_DATA_DIR": str(self._data),
-                "FEDGE_JOIN_TOKEN_FILE": str(self._data / _TOKEN),
+                "FEDGE_JOIN_TOKEN_FILE": str(self._data / _TOKEN_FILE),
                 "FEDGE_MQTT_ANONYMOUS": "true",
             },
         )
@@ -234,7 +239,7 @@ class ContainedEdge(Edge):
     async def join(self) -> None:
         """Have a token made for it, which the container joins with."""
         await asyncio.to_thread(
-            write_private, self._data / _TOKEN, (await self.make_token()).encode()
+            write_private, self._data / _TOKEN_FILE, (await self.make_token()).encode()
         )
 
     async def stop(self) -> None:
@@ -260,9 +265,7 @@ def image_of(archive: Path) -> tuple[str, str]:
     try:
         with tarfile.open(archive) as opened:
             file = opened.extractfile("index.json")
-            if file is None:
-                raise KeyError("index.json")
-            [described] = json.load(file)["manifests"]
+            [described] = json.loads(b"" if file is None else file.read())["manifests"]
             name: str = described["annotations"]["io.containerd.image.name"]
             digest: str = described["digest"]
     except (OSError, KeyError, ValueError, tarfile.TarError) as exc:

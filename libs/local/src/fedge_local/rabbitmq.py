@@ -98,7 +98,7 @@ def _tls_configuration(tls: Tls) -> dict[str, object]:
 
 
 def _small_sockets() -> list[object]:
-    """Return options of sockets: RabbitMQ's own (https://www.rabbitmq.com/docs/networking), small."""
+    """Return options of sockets (https://www.rabbitmq.com/docs/networking): the usual, small."""
     return [
         *((Atom("backlog"), 128), (Atom("nodelay"), True), (Atom("exit_on_close"), False)),
         *((Atom(each), _EDGE_BUFFER_BYTES) for each in ("sndbuf", "recbuf")),

@@ -306,7 +306,15 @@ class Stack:
         if self._fake_clock is not None:
             state.fake_clock = self._fake_clock
         if self._edge_image is not None:
-            state.edge_image = "" if self._edge_image == Path() else str(self._edge_image.absolute())
+            wanted = "" if self._edge_image == Path() else str(self._edge_image.absolute())
+            if state.edge_image != wanted and self._state is not None:
+                on = [name for name, edge in self._assembled.edges.items() if edge.is_on]
+                if on:
+                    raise LocalError(
+                        f"{on[0]} runs from {state.edge_image or 'the checkout'}, not from "
+                        f"{wanted or 'the checkout'}: run `fedge down` first"
+                    )
+            state.edge_image = wanted
         state.save(self.state_file)
         self._state, self._parts = state, None
         return state

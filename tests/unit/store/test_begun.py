@@ -61,9 +61,13 @@ def damaged(path: Path) -> Path:
     return path
 
 
-async def test_damaged_file_lets_nothing_begin(damaged: Path) -> None:
+async def test_damaged_file_is_set_aside_and_the_request_at_hand_refused(damaged: Path) -> None:
+    begun = BegunRequests(damaged)
     with pytest.raises(UnavailableError, match=r"begun\.db takes nothing now"):
-        await BegunRequests(damaged).begin("r", NOW)
+        await begun.begin("r", NOW)
+    [aside] = damaged.parent.glob("begun.db.damaged-*")
+    assert aside.stat().st_size == len(b"no database" * 1000)
+    assert await begun.begin("another", NOW) is None
 
 
 async def test_file_of_a_newer_fedge_is_left_alone(path: Path) -> None:

@@ -6,12 +6,14 @@ small one of edged's: which requests it has begun (``BegunRequests``).
 """
 
 from fedge_store._begun import BegunRequests
+from fedge_store._damage import Damage, is_damage, set_aside, set_aside_if_damaged
 from fedge_store._reader import ObjectReader
 from fedge_store._schema import StoreError, fits, major_of
 from fedge_store._writer import ObjectStore, Outgoing, OutgoingRow, WaitingWrite
 
 __all__ = [
     "BegunRequests",
+    "Damage",
     "ObjectReader",
     "ObjectStore",
     "Outgoing",
@@ -19,5 +21,8 @@ __all__ = [
     "StoreError",
     "WaitingWrite",
     "fits",
+    "is_damage",
     "major_of",
+    "set_aside",
+    "set_aside_if_damaged",
 ]

@@ -15,6 +15,7 @@ from typing import Final, TypeVar
 
 from fedge_fabric import UnavailableError
 from fedge_sealing import make_private
+from fedge_store._damage import is_damage, set_aside
 from fedge_store._schema import fits
 
 T = TypeVar("T")
@@ -53,8 +54,8 @@ class BegunRequests:
             None if this is the first time, and it is on the disk; else when it was begun.
 
         Raises:
-            UnavailableError: the file takes nothing, now or because a newer fedge wrote it: the
-                effect must not be had.
+            UnavailableError: the file takes nothing, now or because a newer fedge wrote it, or it
+                was damaged and is set aside for the next request: the effect must not be had.
         """
         return await asyncio.to_thread(self._using, lambda file: _begin(file, request_id, now))
 
@@ -85,6 +86,9 @@ class BegunRequests:
                 self._prepare(file)
                 return work(file)
         except (sqlite3.Error, OSError) as exc:
+            if is_damage(exc) and self._path.exists():
+                # this one may be among those that were begun; whoever asks anew asks another
+                set_aside(self._path, reason=str(exc))
             raise UnavailableError(f"{self._path} takes nothing now: {exc}") from exc
 
     def _prepare(self, file: sqlite3.Connection) -> None:

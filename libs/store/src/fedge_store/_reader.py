@@ -1,6 +1,7 @@
 """Reading the store beside its writer."""
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ import msgspec
 
 from fedge_objects import Change, ObjectKey, Version, split_trace
 from fedge_store._connecting import connected
+from fedge_store._damage import is_damage
 
 
 class ObjectReader:
@@ -25,15 +27,21 @@ class ObjectReader:
         """Open the store at ``path`` for reading.
 
         Raises:
-            FileNotFoundError: there is no store yet: this node was never given anything.
+            FileNotFoundError: there is no store yet, because this node was never given anything,
+                or because it is damaged: its writer begins another.
         """
         if not await asyncio.to_thread(path.exists):
             raise FileNotFoundError(f"no store at {path}")
-        async with connected(aiosqlite.connect(f"file:{path}?mode=ro", uri=True)) as connection:
-            [row] = await connection.execute_fetchall("PRAGMA user_version")
-            if row[0] == 0:
-                raise FileNotFoundError(f"the store at {path} is being made")
-            yield cls(connection)
+        try:
+            async with connected(aiosqlite.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+                [row] = await connection.execute_fetchall("PRAGMA user_version")
+                if row[0] == 0:
+                    raise FileNotFoundError(f"the store at {path} is being made")
+                yield cls(connection)
+        except sqlite3.DatabaseError as exc:
+            if not is_damage(exc):
+                raise
+            raise FileNotFoundError(f"the store at {path} is damaged: {exc}") from exc
 
     async def list(self, resource: str, *, with_tombstones: bool = False) -> list[Change]:
         """Return the objects of ``resource`` that the node should have.

@@ -10,18 +10,22 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import aiosqlite
 import msgspec
+import structlog
 
 import fedge_tracing as tracing
 from fedge_fabric import Envelope, UnavailableError
 from fedge_objects import Change, ObjectKey, Version, split_trace
 from fedge_sealing import make_private
 from fedge_store._connecting import connected
+from fedge_store._damage import Damage, is_damage, set_aside_if_damaged
 from fedge_store._schema import SCHEMA, SCHEMA_VERSION, SINCE_1_1, StoreError, fits, minor_of
 from fedge_tracing import names
+
+log = structlog.stdlib.get_logger("fedge.store")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,8 +65,9 @@ class WaitingWrite:
 class ObjectStore:
     """The one writer of the file. Safe to use from several tasks of one event loop."""
 
-    def __init__(self, connection: aiosqlite.Connection) -> None:
+    def __init__(self, connection: aiosqlite.Connection, damage: Damage) -> None:
         self._connection = connection
+        self.damage = damage
         self._writing = asyncio.Lock()
         self._added = asyncio.Event()
         self._added.set()
@@ -70,11 +75,12 @@ class ObjectStore:
     @classmethod
     @asynccontextmanager
     async def opened(cls, path: Path) -> AsyncIterator[Self]:
-        """Open the store at ``path``, making it if there is none.
+        """Open the store at ``path``, making it if there is none; a damaged one is set aside.
 
         Raises:
             StoreError: the file was written by a newer fedge.
         """
+        await asyncio.to_thread(set_aside_if_damaged, path)
         await asyncio.to_thread(make_private, path)
         async with connected(aiosqlite.connect(path, isolation_level=None)) as connection:
             await connection.execute("PRAGMA journal_mode=WAL")
@@ -83,7 +89,7 @@ class ObjectStore:
             # what is replaced is overwritten: it may have been a Secret that was not sealed
             await connection.execute("PRAGMA secure_delete=ON")
             await _prepare(connection, path)
-            yield cls(connection)
+            yield cls(connection, Damage(path))
 
     async def apply(self, change: Change, outgoing: Sequence[Outgoing]) -> bool:
         """Store ``change`` with the messages that follow, if it is newer than what is there.
@@ -123,7 +129,7 @@ class ObjectStore:
     async def get(self, key: ObjectKey) -> Change | None:
         """Return the newest version of an object, or its tombstone; None if it was never here."""
         rows = list(
-            await self._connection.execute_fetchall(
+            await self._rows(
                 "SELECT decided, revision, body, traceparent FROM objects"
                 " WHERE resource = ? AND namespace = ? AND name = ?",
                 (key.resource, key.namespace, key.name),
@@ -143,7 +149,7 @@ class ObjectStore:
 
     async def objects(self, resources: Collection[str]) -> list[Change]:
         """Return all objects of these resources that are not gone."""
-        rows = await self._connection.execute_fetchall(
+        rows = await self._rows(
             "SELECT resource, namespace, name, decided, revision, body, traceparent FROM objects"
             " WHERE body IS NOT NULL AND resource IN (SELECT value FROM json_each(?))",
             (msgspec.json.encode(sorted(resources)).decode(),),
@@ -177,13 +183,11 @@ class ObjectStore:
                 "DELETE FROM objects WHERE (resource, namespace, name) = (?, ?, ?)",
                 [_names(key) for key in forgotten],
             )
-        await self._connection.execute_fetchall("PRAGMA wal_checkpoint(TRUNCATE)")
+        await self._rows("PRAGMA wal_checkpoint(TRUNCATE)")
 
     async def versions(self) -> dict[ObjectKey, Version]:
         """Return the version of everything that the node holds, tombstones included."""
-        rows = await self._connection.execute_fetchall(
-            "SELECT resource, namespace, name, decided, revision FROM objects"
-        )
+        rows = await self._rows("SELECT resource, namespace, name, decided, revision FROM objects")
         return {
             ObjectKey(resource, namespace, name): Version(decided, revision)
             for resource, namespace, name, decided, revision in rows
@@ -194,7 +198,7 @@ class ObjectStore:
         while True:
             await self._added.wait()
             self._added.clear()
-            rows = await self._connection.execute_fetchall(
+            rows = await self._rows(
                 "SELECT id, exchange, routing_key, envelope FROM outbox ORDER BY id LIMIT ?",
                 (limit,),
             )
@@ -278,6 +282,20 @@ class ObjectStore:
             [(m.exchange, m.routing_key, msgspec.msgpack.encode(m.envelope)) for m in outgoing],
         )
 
+    async def _rows(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
+        """Return what a statement finds.
+
+        Raises:
+            UnavailableError: the file is damaged.
+        """
+        try:
+            return list(await self._connection.execute_fetchall(statement, values))
+        except sqlite3.DatabaseError as exc:
+            if not is_damage(exc):
+                raise
+            self.damage.note(exc)
+            raise UnavailableError(f"the store cannot be read: {exc}") from exc
+
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[aiosqlite.Connection]:
         """Commit, or take everything back, a cancelled caller's included.
@@ -290,12 +308,21 @@ class ObjectStore:
                 await self._connection.execute("BEGIN IMMEDIATE")
                 yield self._connection
                 await self._connection.commit()
-            except sqlite3.OperationalError as exc:
-                await asyncio.shield(self._connection.rollback())
+            except sqlite3.DatabaseError as exc:
+                await asyncio.shield(self._roll_back())
+                if not (is_damage(exc) or isinstance(exc, sqlite3.OperationalError)):
+                    raise
+                self.damage.note(exc)
                 raise UnavailableError(f"the store takes nothing now: {exc}") from exc
             except BaseException:
-                await asyncio.shield(self._connection.rollback())
+                await asyncio.shield(self._roll_back())
                 raise
+
+    async def _roll_back(self) -> None:
+        try:
+            await self._connection.rollback()
+        except sqlite3.DatabaseError as exc:  # of a damaged file there may be nothing to take back
+            log.warning("not_rolled_back", reason=str(exc))
 
 
 def _traced(operation: str, key: ObjectKey) -> tracing.Spanning:

@@ -60,6 +60,7 @@ async def run(settings: MetaSettings, ready: Ready) -> None:
             )
         Handlers(keeping, digests, None if api is None else api.cloud).subscribe(fabric, node)
         async with fabric.running(), asyncio.TaskGroup() as tasks:
+            tasks.create_task(store.damage.wait(), name="damage")
             tasks.create_task(relay(store, keeping, fabric), name="relay")
             tasks.create_task(digests.run(), name="digests")
             tasks.create_task(effects.run(fabric), name="effects")

@@ -109,6 +109,7 @@ async def run(settings: TwinSettings, ready: Ready) -> None:
         reconnected = asyncio.Event()
         fabric.on_reconnected(reconnected.set)
         async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(store.damage.wait(), name="damage")
             tasks.create_task(link.run(twins), name="mqtt")
             tasks.create_task(accounts.run(), name="accounts")
             async with fabric.running(), asyncio.TaskGroup() as telling:

@@ -7,6 +7,7 @@ write at all.
 """
 
 import asyncio
+import contextlib
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping
@@ -22,7 +23,7 @@ import structlog
 from fedge_fabric import UnavailableError
 from fedge_objects import JsonObject, ObjectKey, Version
 from fedge_sealing import make_private
-from fedge_store import fits, major_of
+from fedge_store import Damage, fits, is_damage, major_of, set_aside_if_damaged
 from fedge_twin.device import DEVICE_MODELS, DEVICES, By, Device, Property, Side, Wish
 
 log = structlog.stdlib.get_logger("fedge.twin")
@@ -144,8 +145,9 @@ class Draft:
 class TwinStore:
     """The file of twins. One process opens it; several tasks of its loop may use it."""
 
-    def __init__(self, connection: aiosqlite.Connection, incarnation: int) -> None:
+    def __init__(self, connection: aiosqlite.Connection, incarnation: int, damage: Damage) -> None:
         self._connection = connection
+        self.damage = damage
         self._changing = asyncio.Lock()
         self._devices: dict[ObjectKey, Device] = {}
         self.incarnation = incarnation
@@ -159,18 +161,19 @@ class TwinStore:
     @classmethod
     @asynccontextmanager
     async def opened(cls, path: Path) -> AsyncIterator[Self]:
-        """Open the file at ``path``, making it if there is none.
+        """Open the file at ``path``, making it if there is none; a damaged one is set aside.
 
         Raises:
             StoreError: it was written by a newer fedge.
         """
+        await asyncio.to_thread(set_aside_if_damaged, path)
         await asyncio.to_thread(make_private, path)
         async with aiosqlite.connect(path, isolation_level=None) as connection:
             await connection.execute("PRAGMA journal_mode=WAL")
             await connection.execute("PRAGMA synchronous=FULL")
             await connection.execute("PRAGMA busy_timeout=5000")
             await _migrate(connection, path)
-            store = cls(connection, await _next_incarnation(connection))
+            store = cls(connection, await _next_incarnation(connection), Damage(path))
             await store._load()
             yield store
 
@@ -210,7 +213,10 @@ class TwinStore:
                 " WHERE namespace = ? AND device = ? AND (? = '' OR property = ?)",
                 (key.namespace, key.name, name, name),
             )
-        except sqlite3.OperationalError as exc:
+        except sqlite3.DatabaseError as exc:
+            if not (is_damage(exc) or isinstance(exc, sqlite3.OperationalError)):
+                raise
+            self.damage.note(exc)
             raise UnavailableError(f"the twins cannot be read now: {exc}") from exc
         entries = [(msgspec.json.decode(body), number, name) for name, number, body in rows]
         entries.sort(key=lambda each: (each[0]["time"], each[1]), reverse=True)
@@ -275,8 +281,12 @@ class TwinStore:
             for statement, rows in steps:
                 await self._connection.executemany(statement, rows)
             await self._connection.commit()
-        except sqlite3.OperationalError as exc:
-            await asyncio.shield(self._connection.rollback())
+        except sqlite3.DatabaseError as exc:
+            with contextlib.suppress(sqlite3.DatabaseError):  # of a damaged file
+                await asyncio.shield(self._connection.rollback())
+            if not (is_damage(exc) or isinstance(exc, sqlite3.OperationalError)):
+                raise
+            self.damage.note(exc)
             raise UnavailableError(f"the twins cannot be stored now: {exc}") from exc
         except BaseException:
             await asyncio.shield(self._connection.rollback())

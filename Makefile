@@ -8,7 +8,7 @@ BIN := .venv/bin
 SOURCES := $(wildcard libs/*/src services/*/src)
 PYTEST_ARGS ?=
 
-.PHONY: help install edge-image demo down test test-rabbitmq4 check format lock test-api kill-api test-kubectl test-security bench-api bench-fabric bench-joins bench-outage bench-pods bench-reconnect bench-tracing bench-twins chaos chaos-pods docs clean
+.PHONY: help install edge-image demo down test test-rabbitmq4 check format lock test-api kill-api test-kubectl test-security bench-api bench-fabric bench-footprint bench-joins bench-outage bench-pods bench-reconnect bench-tracing bench-twins chaos chaos-pods docs clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,7 @@ down: ## Stop everything that the demo started, and nothing else
 	@if [ -x $(BIN)/fedge ]; then $(BIN)/fedge down; fi
 
 test: install check ## Check the code and run all tests
+	@$(BIN)/python -m images >/dev/null
 	@scripts/test $(PYTEST_ARGS)
 
 test-security: install ## Attack a running system: every attack must be refused, and nothing else suffer
@@ -73,6 +74,9 @@ bench-api: install ## Measure the embedded Kubernetes API: writes, reads, watche
 
 bench-fabric: install ## Measure messages between edge and cloud against the bare broker links
 	@$(BIN)/python -m bench.fabric
+
+bench-footprint: install ## Measure what the edge's image takes: memory idle and in a burst, processor, disk
+	@$(BIN)/python -m bench.footprint
 
 bench-joins: install ## Measure how long a gateway takes to join, and how long five hundred at once
 	@$(BIN)/python -m bench.joins

@@ -23,10 +23,10 @@ _BLOCK = 512
 
 def memory_mb(pid: int) -> float:
     """Return the memory of a process and of all that descend from it."""
-    return sum(map(_memory_mb, tree(pid)))
+    return sum(map(own_memory_mb, tree(pid)))
 
 
-def _memory_mb(pid: int) -> float:
+def own_memory_mb(pid: int) -> float:
     try:
         found = _PSS.search(Path(f"/proc/{pid}/smaps_rollup").read_text())
     except OSError:

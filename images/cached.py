@@ -70,17 +70,17 @@ def edge_image(
 def _build(architecture: str, folder: Path, cache: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    base = _base(architecture, cache)
+    found = base(architecture, cache)
     with tempfile.TemporaryDirectory(dir=cache, prefix="root-") as scratch:
         archive, bill, digest = edge.complete(
-            base, Path(scratch), architecture=architecture, cache=cache
+            found, Path(scratch), architecture=architecture, cache=cache
         )
     (folder / "edge.tar").write_bytes(archive)
     (folder / "edge.spdx.json").write_bytes(bill)
     (folder / "digest").write_text(digest)
 
 
-def _base(architecture: str, cache: Path) -> edge.Base:
+def base(architecture: str, cache: Path) -> edge.Base:
     """Return what fedge stands on, as it was put together from the same recipe before."""
     kept = cache / "base" / f"{architecture}-{_key(_recipe())}"
     if kept.exists():

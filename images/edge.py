@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -184,11 +185,13 @@ def base(architecture: str, root: Path, *, cache: Path) -> Base:
     def is_python(path: str) -> bool:
         return path.startswith(f"{_SITE}/")
 
+    with ThreadPoolExecutor(2) as workers:  # compressing takes the time, side by side
+        below = workers.submit(
+            layers.layer, root, created_by="Debian", is_in=lambda path: not is_python(path)
+        )
+        above = workers.submit(layers.layer, root, created_by="Python packages", is_in=is_python)
     return Base(
-        layers=[
-            layers.layer(root, created_by="Debian", is_in=lambda path: not is_python(path)),
-            layers.layer(root, created_by="Python packages", is_in=is_python),
-        ],
+        layers=[below.result(), above.result()],
         debian=packages,
         python=wheels,
     )
@@ -331,13 +334,22 @@ def _compile(root: Path, folders: Iterable[str], cache: Path) -> None:
         [loader] = (each for each in own.rglob("ld-linux-*.so.*") if each.parent.name != "lib64")
         command = [
             str(loader), "--library-path", str(loader.parent), str(own / "usr/bin/python3.13"),
-            "-m", "compileall", "-q", "-j", "1", "-s", str(root), "-p", "/", "-o", str(OPTIMIZE),
+            "-m", "compileall", "-q", "-s", str(root), "-p", "/", "-o", str(OPTIMIZE),
             "--invalidation-mode", "unchecked-hash",
-            *(str(root / each) for each in folders),
         ]  # fmt: skip
         environment = {"PYTHONHOME": str(own / "usr"), "PYTHONHASHSEED": "0", "LANG": "C.UTF-8"}
-        done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
-    if done.returncode:
-        raise BuildError(
-            f"compiling the image's Python files failed: {done.stdout[-2000:]}{done.stderr[-2000:]}"
-        )
+
+        def run(folder: str) -> None:
+            done = subprocess.run(
+                [*command, str(root / folder)],
+                env=environment,
+                check=False,
+                capture_output=True,
+                text=True,
+            )
+            if done.returncode:
+                said = f"{done.stdout}{done.stderr}"[-2000:]
+                raise BuildError(f"compiling {folder} of the image failed: {said}")
+
+        with ThreadPoolExecutor() as workers:
+            list(workers.map(run, folders))

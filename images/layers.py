@@ -2,7 +2,7 @@
 
 The layout is https://github.com/opencontainers/image-spec/blob/main/image-layout.md; the file
 ``manifest.json`` beside it is what ``docker load`` reads, of any age. Layers are compressed with
-gzip, which every engine knows (decision 0027). Owners, times and the order of files are fixed, so
+gzip, which every engine knows (decision 0030). Owners, times and the order of files are fixed, so
 that equal content has an equal digest.
 """
 
@@ -20,7 +20,7 @@ from typing import Any, Final
 
 EPOCH: Final = int(os.environ.get("SOURCE_DATE_EPOCH", "0"))
 """Time of all files (https://reproducible-builds.org/specs/source-date-epoch/)."""
-_LEVEL: Final = 9
+_LEVEL: Final = 6
 _LAYER: Final = "application/vnd.oci.image.layer.v1.tar+gzip"
 _CONFIG: Final = "application/vnd.oci.image.config.v1+json"
 _MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"

@@ -8,6 +8,7 @@ import pytest
 
 from fedge_cli.demo import EDGE, SETTINGS, RunningContainer, Story
 from fedge_local.stack import Stack
+from tests.fixtures.edges import tested_edge
 from tests.fixtures.otlp import Receiver, receiving
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -28,7 +29,12 @@ def story(tmp_path_factory: pytest.TempPathFactory, spans: Receiver) -> Iterator
         "FEDGE_HUB_SPANS_OTLP_ENDPOINT": spans.url,
         "FEDGE_TRACE_PER_SECOND": "0",
     }
-    stack = Stack(tmp_path_factory.mktemp("stack"), edges=(EDGE,), settings=settings)
+    stack = Stack(
+        tmp_path_factory.mktemp("stack"),
+        edges=(EDGE,),
+        settings=settings,
+        edge_image=tested_edge(),
+    )
     with asyncio.Runner() as runner:
         try:
             story = Story(stack, repository=REPOSITORY)

@@ -17,7 +17,7 @@ from fedge_controller.tokens import Tokens
 from fedge_controller.writes import Writes
 from fedge_cri.fake import FakeRuntime
 from fedge_devices import DEVICE_CREDENTIALS, credential_for, write_credential
-from fedge_dispatch import Placement, Reports, load_resources
+from fedge_dispatch import Placement, Replicas, Reports, load_resources
 from fedge_dispatch.handlers import Handlers as DispatchHandlers
 from fedge_dispatch.telling import Telling
 from fedge_edged.handlers import Handlers as EdgedHandlers
@@ -758,15 +758,16 @@ class Dispatch:
         self.telling = Telling(self.line.fabric, service=service)
         self.placement = Placement(leading, plugins.keys() - leading)
         self.reports = Reports(self.api, plugins)
+        self.replicas = Replicas(service, "a" * 8)
+        self.replicas.settled.set()
         DispatchHandlers(
-            placement=self.placement, telling=self.telling, reports=self.reports
-        ).subscribe(
             self.line.fabric,
             service=service,
-            replica="1",
-            resources=plugins,
-            reports_at_once=64,
-        )
+            placement=self.placement,
+            telling=self.telling,
+            reports=self.reports,
+            replicas=self.replicas,
+        ).subscribe(plugins, reports_at_once=64)
         if service == "controller":
             Heartbeats(self.api).subscribe(self.line.fabric)
             Tokens(self.api, self.line.fabric).subscribe()
@@ -786,11 +787,17 @@ class Dispatch:
             )
             for node in (NODE, None)
         ]
-        control = {f"{self.service}.control": resync}
+        heard = Envelope(
+            type=kinds.REPLICA_HEARD,
+            source=f"/cloud/{self.service}",
+            data={"replica": self.replicas.me, "state": "live", "asks": True, "gone": ["0" * 8]},
+        )
+        said = Sample(t.replicas_key(self.service), heard)
+        control = {f"{self.service}.control": [*resync, said]}
         if self.service == "device":
             twins = [{"propertyName": "temperature", "reported": {"value": "20"}}]
             told = _status(DEVICE, {"twins": twins, "state": "online"}, uid="uid-ac")
-            return {"device.reported.state": [told], **control}
+            return {"device.reported.state": [told], "device.owned": [told], **control}
         node = _status(ObjectKey("nodes", "", NODE), {"conditions": []}, uid="")
         node.envelope.data["labels"] = {"kubernetes.io/os": "linux"}
         return {
@@ -799,6 +806,7 @@ class Dispatch:
                 node,
                 _status(TASK, PULLED, uid=f"uid-{TASK.name}"),
             ],
+            "controller.owned": [_status(POD, RUNNING), node],
             "controller.reported.event": [_event()],
             "controller.heartbeats": [_alive()],
             "controller.tokens": [_token_asked()],

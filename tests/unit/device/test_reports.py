@@ -209,3 +209,58 @@ async def test_a_report_after_a_second_of_silence_passes_at_once(
     before = float(looptime)
     await reports.status(report(2), (1, 2))
     assert float(looptime) - before < 0.02
+
+
+@pytest.mark.looptime
+async def test_report_of_a_node_that_became_another_replicas_is_not_written(
+    kind: Recording,
+) -> None:
+    own = {NodeName("edge-1")}
+    reports = Reports(NO_KUBE, {DEVICES.name: kind}, write_every_seconds=1.0, owns=own.__contains__)
+    await reports.status(report(1), (1, 1))
+    waiting = asyncio.create_task(reports.status(report(2), (1, 2)))
+    await asyncio.sleep(0.1)
+    own.clear()
+    with pytest.raises(UnavailableError):
+        await waiting
+    own.add(NodeName("edge-1"))
+    await reports.status(report(2), (1, 2))
+    assert [n for _, _, n in kind.written] == [1, 2]
+
+
+@pytest.mark.looptime
+async def test_node_is_asked_again_if_it_became_anothers_while_it_was_written(
+    kind: Recording,
+) -> None:
+    own, late = {NodeName("edge-1")}, list[NodeName]()
+    reports = Reports(
+        NO_KUBE, {DEVICES.name: kind}, owns=own.__contains__, written_late=late.append
+    )
+    await reports.status(report(1), (1, 1))
+    assert late == []
+    writing = asyncio.create_task(reports.status(report(2), (1, 2)))
+    await asyncio.sleep(0.005)
+    own.clear()
+    await reports.idle()
+    await writing
+    assert late == ["edge-1"]
+
+
+@pytest.mark.looptime
+async def test_replicas_share_the_budget(kind: Recording) -> None:
+    replicas = 1
+    budget = Budget(10, lambda: replicas)
+    reports = Reports(NO_KUBE, {DEVICES.name: kind}, budget=budget)
+
+    async def seconds_for_thirty() -> float:
+        began = asyncio.get_running_loop().time()
+        async with asyncio.TaskGroup() as tasks:
+            for name in map(str, range(30)):
+                tasks.create_task(reports.status(report(int(began), name=name), (int(began), 1)))
+        return asyncio.get_running_loop().time() - began
+
+    await asyncio.sleep(10)
+    alone = await seconds_for_thirty()
+    await asyncio.sleep(10)
+    replicas = 3
+    assert await seconds_for_thirty() > 2.5 * alone

@@ -203,7 +203,7 @@ def test_lists_are_complete_without_an_optional_kind_that_the_api_does_not_serve
     placement.mark_listed("tasks", 7)
     told = [each for each in placement.everything(NODES[0]) if isinstance(each, Complete)]
     assert sorted(each.resource for each in told) == ["configmaps", "pods", "tasks"]
-    assert {each.version.decided for each in told if each.resource == "configmaps"} == {7}
+    assert {each.version.decided for each in told if each.resource == "configmaps"} == {5}
 
 
 def test_lists_are_not_complete_while_a_kind_that_is_needed_is_not_served() -> None:
@@ -211,3 +211,40 @@ def test_lists_are_not_complete_while_a_kind_that_is_needed_is_not_served() -> N
     placement.mark_listed("pods", 5)
     placement.mark_not_served("configmaps")
     assert not placement.is_complete
+
+
+def test_config_map_that_one_pod_hands_to_another_in_one_list_stays() -> None:
+    """A pod was replaced while nobody watched: both needs are decided by the same list."""
+    placement, holder = Placement(LEADING, FOLLOWING), Holder()
+
+    def take(news: list[Decision]) -> None:
+        for each in news:
+            holder.take(each)
+
+    take(put(placement, config_map("m", 3), decided=5))
+    take(put(placement, pod("old", "a", frozenset({"m"}), 4), decided=5))
+    placement.mark_listed("pods", 5)
+    # the next list, of 9, has another pod that needs it
+    take(put(placement, pod("new", "a", frozenset({"m"}), 8), decided=9))
+    [old] = placement.missing_from("pods", [ObjectKey("pods", "d", "new")])
+    take(placement.remove(old, 9))
+    take(placement.mark_listed("pods", 9))
+    # and one of 12, in which it does itself
+    take(put(placement, pod("new", "a", frozenset(), 11), decided=12))
+    take(put(placement, pod("newer", "a", frozenset({"m"}), 12), decided=12))
+    take(placement.mark_listed("pods", 12))
+    assert {key.name for key in holder.present()} == {"new", "newer", "m"}
+
+
+def test_list_claims_no_more_than_is_known_of_what_leads_there() -> None:
+    """Another replica may know of a later pod, and have told of what it needs."""
+    placement = Placement(("pods", "nodes"), FOLLOWING)
+    put(placement, pod("p", "a", frozenset({"m"}), 5))
+    for resource, revision in (("pods", 5), ("configmaps", 5), ("nodes", 9)):
+        placement.mark_listed(resource, revision)
+    [listed] = [
+        each
+        for each in placement.everything(NODES[0])
+        if isinstance(each, Complete) and each.resource == "configmaps"
+    ]
+    assert listed.version == Version(5, 5)

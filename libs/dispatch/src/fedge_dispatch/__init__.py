@@ -5,6 +5,7 @@ What controller and device have in common. Each brings its kinds of objects as p
 
 from fedge_dispatch.budget import Budget
 from fedge_dispatch.placement import Complete, Decision, Made, Placement, group_key
+from fedge_dispatch.replicas import Replicas
 from fedge_dispatch.reports import Reports, answered
 from fedge_dispatch.resources import (
     Companion,
@@ -26,6 +27,7 @@ __all__ = [
     "Made",
     "Maker",
     "Placement",
+    "Replicas",
     "Report",
     "Reports",
     "ResourcePlugin",

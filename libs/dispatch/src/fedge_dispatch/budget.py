@@ -1,5 +1,7 @@
 """How much is asked of an API server."""
 
+from collections.abc import Callable
+
 BURST_SECONDS = 1.0
 
 
@@ -10,13 +12,14 @@ class Budget:
     (https://en.wikipedia.org/wiki/Generic_cell_rate_algorithm).
     """
 
-    def __init__(self, per_second: float) -> None:
-        """Take how many."""
-        self._between = 1 / per_second
+    def __init__(self, per_second: float, shared_by: Callable[[], int] = lambda: 1) -> None:
+        """Take how many, and how many replicas there are that ask for as many together."""
+        self._per_second = per_second
+        self._shared_by = shared_by
         self._next = 0.0
 
     def reserve(self, now: float) -> float:
         """Return when one write may be made: now, or later. It must be made, or it is wasted."""
         at = max(self._next, now - BURST_SECONDS)
-        self._next = at + self._between
+        self._next = at + self._shared_by() / self._per_second
         return max(at, now)

@@ -115,6 +115,9 @@ class Placement:
         """Of followers, the groups that they are in."""
         self._needs: dict[NodeName, dict[ObjectKey, _Need]] = defaultdict(dict)
         self._nodes: set[NodeName] = set()
+        self._let_go_at_end: list[tuple[NodeName, ObjectKey, frozenset[ObjectKey]]] = []
+        self._led_by: set[str] = set()
+        """The leading resources of which objects need something."""
         self._listed: set[str] = set()
         self._seen: dict[str, int] = defaultdict(int)
         """Until which revision all of a resource is known."""
@@ -153,7 +156,11 @@ class Placement:
                 before the list was made, here or by a predecessor; a watched change is that itself.
         """
         known = self._objects.get(key)
+        is_listed = decided is not None
         if known is not None and known.revision >= revision:
+            if known.revision == revision and is_listed:
+                # found again in a list: what is made of it for nodes may be another by now
+                self._objects[key] = _Known(obj, revision)
             return []
         if known is not None and known.object == obj and decided is None:
             # a newer revision of the same content: only what is told anew carries it
@@ -163,24 +170,25 @@ class Placement:
         if decided is None:  # while a list is taken in, others of it are not known yet
             self._see(key.resource, revision)
         if key.resource in self._following:
-            decided = decided or revision
             return [
                 *self._put_following(key, obj, revision, needs, decided),
-                *self._join(key, joins, decided),
+                *self._join(key, joins, decided or revision, is_listed=is_listed),
             ]
         decisions = []
         old = self._leads.get(key)
         if old is not None and old.node != node:
-            decisions += self._leave(key, old, revision)
+            decisions += self._leave(key, old, revision, is_listed=is_listed)
             old = None
         if node is not None:
             self._leads[key] = _Lead(node, needs)
+            if needs:
+                self._led_by.add(key.resource)
             before = old.needs if old else frozenset()
             decided = decided or revision
             # what it needs goes first
             decisions += self._need(node, key, needs - before, decided)
             decisions.append(self._decide(node, key, Version(revision, revision), obj))
-            decisions += self._need_no_more(node, key, before - needs, decided)
+            decisions += self._let_go(node, key, before - needs, decided, is_listed=is_listed)
         return decisions
 
     def put_made(self, made: Made) -> list[Decision]:
@@ -203,7 +211,7 @@ class Placement:
         return [] if before.object == made.object else [told]
 
     def see(self, resource: str, revision: int) -> None:
-        """Take that all of a resource of which objects are made is known until ``revision``."""
+        """Take that all of a resource is known until ``revision``."""
         self._see(resource, revision)
 
     def remove(self, key: ObjectKey, revision: int) -> list[Decision]:
@@ -217,20 +225,37 @@ class Placement:
             for each, need in self._needing(key):
                 decisions.append(self._decide(each, key, Version(need.decided, revision), None))
                 decisions += self._need_no_more(each, key, needs, revision)
-            return [*decisions, *self._join(key, frozenset(), revision)]
+            return [*decisions, *self._join(key, frozenset(), revision, is_listed=False)]
         lead = self._leads.get(key)
-        return [] if lead is None else self._leave(key, lead, revision)
+        return [] if lead is None else self._leave(key, lead, revision, is_listed=False)
 
     def missing_from(self, resource: str, listed: Iterable[ObjectKey]) -> list[ObjectKey]:
         """Return the known objects of ``resource`` that a complete list does not hold."""
         present = set(listed)
         return [key for key in self._objects if key.resource == resource and key not in present]
 
-    def mark_listed(self, resource: str, revision: int) -> None:
-        """Take that everything of ``resource`` as of ``revision`` has been put or removed."""
+    def mark_listed(self, resource: str, revision: int) -> list[Decision]:
+        """Take that all of ``resource`` as of ``revision`` has been put, then what is gone removed.
+
+        Return what follows from the list as a whole.
+        """
         self._not_served.discard(resource)
         self._listed.add(resource)
         self._see(resource, revision)
+        let_go, self._let_go_at_end = self._let_go_at_end, []
+        return [
+            decision
+            for node, because, keys in let_go
+            for decision in self._need_no_more(node, because, keys, revision)
+        ]
+
+    def renew(self, node: NodeName, revision: int) -> None:
+        """Take that what ``node`` needs was decided by lists of ``revision`` or later.
+
+        Whoever told of it before may have done so by such a later list as well.
+        """
+        for need in self._needs.get(node, {}).values():
+            need.decided = max(need.decided, revision)
 
     def mark_not_served(self, resource: str) -> None:
         """Take that the API has no such resource now."""
@@ -260,7 +285,9 @@ class Placement:
                 version = Version(need.decided, self._seen[key.resource])
                 yield self._decide(node, key, version, None)
         if self.is_complete:
-            led_until = max((self._seen[each] for each in self._leading), default=0)
+            # what is not known yet of one may lead there what this list does not hold
+            leading = self._led_by or self._leading & self._listed
+            led_until = min((self._seen[each] for each in leading), default=0)
             for resource, present in keys.items():
                 if resource not in self._listed:
                     continue
@@ -289,9 +316,10 @@ class Placement:
         obj: JsonObject,
         revision: int,
         needs: frozenset[ObjectKey],
-        decided: int,
+        listed: int | None,
     ) -> list[Decision]:
         """Take an object that goes where it is needed, and takes along what it needs itself."""
+        decided, is_listed = listed or revision, listed is not None
         before = self._followers_needs.pop(key, frozenset())
         if needs:
             self._followers_needs[key] = needs
@@ -299,10 +327,12 @@ class Placement:
         for each, need in self._needing(key):
             decisions += self._need(each, key, needs - before, decided)
             decisions.append(self._decide(each, key, Version(need.decided, revision), obj))
-            decisions += self._need_no_more(each, key, before - needs, decided)
+            decisions += self._let_go(each, key, before - needs, decided, is_listed=is_listed)
         return decisions
 
-    def _join(self, key: ObjectKey, groups: frozenset[ObjectKey], decided: int) -> list[Decision]:
+    def _join(
+        self, key: ObjectKey, groups: frozenset[ObjectKey], decided: int, *, is_listed: bool
+    ) -> list[Decision]:
         """Take in which groups an object is now."""
         before = self._joined.pop(key, frozenset())
         if groups:
@@ -320,17 +350,19 @@ class Placement:
             else:
                 self._followers_needs.pop(group, None)
             for node, _ in self._needing(group):
-                decisions += self._need_no_more(node, group, one, decided)
+                decisions += self._let_go(node, group, one, decided, is_listed=is_listed)
         return decisions
 
     def _needing(self, key: ObjectKey) -> list[tuple[NodeName, _Need]]:
         return [(node, needs[key]) for node, needs in self._needs.items() if key in needs]
 
-    def _leave(self, key: ObjectKey, lead: _Lead, revision: int) -> list[Decision]:
+    def _leave(
+        self, key: ObjectKey, lead: _Lead, revision: int, *, is_listed: bool
+    ) -> list[Decision]:
         del self._leads[key]
         return [
             self._decide(lead.node, key, Version(revision, revision), None),
-            *self._need_no_more(lead.node, key, lead.needs, revision),
+            *self._let_go(lead.node, key, lead.needs, revision, is_listed=is_listed),
         ]
 
     def _need(
@@ -348,6 +380,24 @@ class Placement:
                     decisions.append(self._decide(node, key, version, known.object))
             need.because.add(because)
         return decisions
+
+    def _let_go(
+        self,
+        node: NodeName,
+        because: ObjectKey,
+        keys: frozenset[ObjectKey],
+        revision: int,
+        *,
+        is_listed: bool,
+    ) -> list[Decision]:
+        """Take that ``because`` needs ``keys`` no more; while a list is taken in, at its end.
+
+        Another of the list may need the same now, by a decision of the same revision.
+        """
+        if is_listed:
+            self._let_go_at_end.append((node, because, keys))
+            return []
+        return self._need_no_more(node, because, keys, revision)
 
     def _need_no_more(
         self, node: NodeName, because: ObjectKey, keys: Iterable[ObjectKey], revision: int

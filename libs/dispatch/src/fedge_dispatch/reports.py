@@ -7,7 +7,7 @@ a newer one is here to be, so that a crash loses nothing.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
@@ -74,11 +74,29 @@ class Reports:
         *,
         write_every_seconds: float = 0.0,
         budget: Budget | None = None,
+        owns: Callable[[NodeName], bool] = lambda _: True,
+        written_late: Callable[[NodeName], None] = lambda _: None,
     ) -> None:
+        """Prepare.
+
+        Args:
+            kube: the API.
+            plugins: kinds by the names of their resources.
+            write_every_seconds: least time between two writes of one object's status.
+            budget: how often the API is written to by all reports together.
+            owns: whether a node's reports are this replica's to write.
+            written_late: is told of a node whose status may have been written while it became
+                another replica's, maybe after a newer one of that.
+        """
         self._kube = kube
         self._plugins = plugins
         self._write_every_seconds = write_every_seconds
         self._budget = budget
+        self._owns = owns
+        self._written_late = written_late
+        self._writing = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
         # by object, then by who reports and of which object of that name: what another node or an
         # object of old says must not take the place of what is waiting here
         self._slots: dict[ObjectKey, dict[tuple[NodeName, str], _Slot]] = {}
@@ -88,7 +106,7 @@ class Reports:
 
         Raises:
             InvalidError: no plugin for the resource, or the API refuses the status.
-            UnavailableError: the API is away.
+            UnavailableError: the API is away, or the node is another replica's by now.
         """
         plugin = self._plugins.get(report.key.resource)
         if plugin is None:
@@ -101,7 +119,11 @@ class Reports:
         self._join(slot)
         if not await self._has_turn(slot):
             return
+        if not self._owns(report.node):
+            raise UnavailableError(f"node {report.node!r} is another replica's now")
         slot.writing = True
+        self._writing += 1
+        self._idle.clear()
         began = _monotonic()
         try:
             async with answered():
@@ -112,6 +134,15 @@ class Reports:
         finally:
             slot.writing = False
             slot.wake()
+            self._writing -= 1
+            if not self._writing:
+                self._idle.set()
+            if not self._owns(report.node):
+                self._written_late(report.node)
+
+    async def idle(self) -> None:
+        """Wait until nothing is being written."""
+        await self._idle.wait()
 
     def forget(self, key: ObjectKey) -> None:
         """Drop what is remembered about an object that is gone."""

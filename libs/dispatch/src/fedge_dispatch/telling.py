@@ -5,6 +5,7 @@ Newest wins: while the broker is away, one message per object waits, not one per
 
 import asyncio
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import structlog
 
@@ -27,7 +28,20 @@ log = structlog.stdlib.get_logger("fedge.dispatch")
 
 WORKERS = 64
 
+_STATUSES = "?"
+"""Where a question waits among the names of resources, none of which is this."""
+
 _Slot = tuple[NodeName, ObjectKey | str]
+
+
+@dataclass(frozen=True, slots=True)
+class StatusesAsked:
+    """A node is to report all its statuses again."""
+
+    node: NodeName
+
+
+News = Decision | Complete | StatusesAsked
 
 
 class Telling:
@@ -36,17 +50,13 @@ class Telling:
     def __init__(self, fabric: Fabric, *, service: str) -> None:
         self._fabric = fabric
         self._source = f"/cloud/{service}"
-        self._pending: dict[_Slot, Decision | Complete] = {}
+        self._pending: dict[_Slot, News] = {}
         self._order: asyncio.Queue[_Slot] = asyncio.Queue()
 
-    def tell(self, news: Iterable[Decision | Complete]) -> None:
+    def tell(self, news: Iterable[News]) -> None:
         """Take what is to be told."""
         for each in news:
-            slot: _Slot = (
-                (each.node, each.change.key)
-                if isinstance(each, Decision)
-                else (each.node, each.resource)
-            )
+            slot = _slot(each)
             if slot not in self._pending:
                 self._order.put_nowait(slot)
             elif isinstance(each, Decision):
@@ -76,19 +86,35 @@ class Telling:
                 else:
                     break
 
-    async def _publish(self, news: Decision | Complete) -> None:
-        if isinstance(news, Decision):
-            envelope = envelope_of(news.change, source=self._source)
-            address = Address.of_object(news.node, news.change.key)
-        else:
-            envelope = Envelope(
-                type=kinds.OBJECTS_LISTED,
-                source=self._source,
-                subject=news.resource,
-                version=news.version,
-                data={"keys": sorted(map(str, news.keys))},
-            )
-            address = Address(news.node, MessageClass.STATE, (news.resource,))
+    async def _publish(self, news: News) -> None:
+        envelope, address = self._message(news)
         await self._fabric.publish(
             envelope, exchange=t.WANTED, routing_key=str(address), mandatory=True
         )
+
+    def _message(self, news: News) -> tuple[Envelope, Address]:
+        match news:
+            case Decision(node, change):
+                return envelope_of(change, source=self._source), Address.of_object(node, change.key)
+            case Complete(node, resource, keys, version):
+                listed = Envelope(
+                    type=kinds.OBJECTS_LISTED,
+                    source=self._source,
+                    subject=resource,
+                    version=version,
+                    data={"keys": sorted(map(str, keys))},
+                )
+                return listed, Address(node, MessageClass.STATE, (resource,))
+            case StatusesAsked(node):
+                asked = Envelope(type=kinds.STATUSES_ASKED, source=self._source)
+                return asked, Address(node, MessageClass.REQUEST, ("statuses",))
+
+
+def _slot(news: News) -> _Slot:
+    match news:
+        case Decision(node, change):
+            return node, change.key
+        case Complete(node, resource, _, _):
+            return node, resource
+        case StatusesAsked(node):
+            return node, _STATUSES

@@ -6,7 +6,7 @@ a new one, else anew.
 
 import asyncio
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -17,8 +17,8 @@ from fedge_dispatch.placement import Decision, Placement
 from fedge_dispatch.reports import Reports
 from fedge_dispatch.resources import Companion, Joining, Maker, ResourcePlugin, key_of, revision_of
 from fedge_dispatch.telling import Telling
-from fedge_kube import Changed, KubeClient, Listed, NotServed, Removed, observe
-from fedge_objects import JsonObject, ObjectKey
+from fedge_kube import Changed, KubeClient, Listed, NotServed, Progressed, Removed, observe
+from fedge_objects import JsonObject, NodeName, ObjectKey
 from fedge_tracing import Active, Cause, Spanning, Tracer, names
 
 log = structlog.stdlib.get_logger("fedge.dispatch")
@@ -40,6 +40,7 @@ class Watching:
         makers: Sequence[Maker] = (),
         *,
         service: str = "dispatch",
+        owns: Callable[[NodeName], bool] = lambda _: True,
     ) -> None:
         self._kube = kube
         self._placement = placement
@@ -47,18 +48,55 @@ class Watching:
         self._reports = reports
         self._companions = companions
         self._makers = makers
+        self._owns = owns
         self._tracer = Tracer(service)
         self._annotated: dict[ObjectKey, str] = {}
         """The trace that an object's annotation named when something was decided because of it."""
         self._sources: dict[str, set[ObjectKey]] = {each.source.name: set() for each in makers}
         self._not_served: set[str] = set()
+        self._again = asyncio.Event()
+        self._asked: asyncio.Future[int] | None = None
+        self._anew: asyncio.Future[int] | None = None
+        """Who asked for new lists, before they are begun and while they are made."""
+        self._unlisted: set[str] = set()
+        self._revisions: list[int] = []
         self.complete = asyncio.Event()
         """Set once all that the API serves was listed. A resource that it does not serve yet keeps
         nobody waiting; but then no node is told that its list is complete, and, unless the resource
         is optional, that any is."""
 
-    async def follow(self, plugin: ResourcePlugin) -> None:
-        """Follow one resource until cancelled."""
+    async def run(self, plugins: Iterable[ResourcePlugin]) -> None:
+        """Follow all resources until cancelled; from a new list on whenever that is asked for."""
+        plugins = tuple(plugins)
+        while True:
+            self._again.clear()
+            self._anew, self._asked = self._asked, None
+            self._revisions.clear()
+            self._unlisted = {each.resource.name for each in plugins} | self._sources.keys()
+            async with asyncio.TaskGroup() as tasks:
+                following = [
+                    tasks.create_task(self._follow(each), name=f"watch {each.resource.name}")
+                    for each in plugins
+                ]
+                following += [
+                    tasks.create_task(self._follow_source(each), name=f"watch {each.source.name}")
+                    for each in self._makers
+                ]
+                await self._again.wait()
+                for each in following:
+                    each.cancel()
+
+    async def begin_anew(self) -> int:
+        """List everything again; return the revision until which at least all is known then.
+
+        Nothing is told for that, but what is found to be changed.
+        """
+        asked: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._asked = asked
+        self._again.set()
+        return await asked
+
+    async def _follow(self, plugin: ResourcePlugin) -> None:
         async for observation in observe(self._kube, plugin.resource):
             match observation:
                 case Listed(items, revision):
@@ -67,11 +105,12 @@ class Watching:
                     self._put(plugin, obj)
                 case NotServed():
                     self._is_not_served(plugin.resource.name)
+                case Progressed(revision):
+                    self._placement.see(plugin.resource.name, revision)
                 case Removed(obj):
                     self._remove(key_of(plugin.resource, obj), revision_of(obj))
 
-    async def follow_source(self, maker: Maker) -> None:
-        """Follow what a maker makes objects of, until cancelled."""
+    async def _follow_source(self, maker: Maker) -> None:
         source, known = maker.source, self._sources[maker.source.name]
         async for observation in observe(self._kube, source, field_selector=maker.field_selector):
             match observation:
@@ -90,6 +129,8 @@ class Watching:
                     self._placement.see(source.name, revision_of(obj))
                 case NotServed():
                     self._is_not_served(source.name)
+                case Progressed(revision):
+                    self._placement.see(source.name, revision)
                 case Removed(obj):
                     known.discard(key_of(source, obj))
                     self._make_traced(key_of(source, obj), None, revision_of(obj))
@@ -110,31 +151,45 @@ class Watching:
     def _on_list(self, plugin: ResourcePlugin, items: list[JsonObject], revision: int) -> None:
         resource = plugin.resource
         listed = [key_of(resource, obj) for obj in items]
-        for key in self._placement.missing_from(resource.name, listed):
-            self._remove(key, revision)
         for obj in items:
             self._put(plugin, obj, decided=revision)
+        # after all that may need the same
+        for key in self._placement.missing_from(resource.name, listed):
+            self._remove(key, revision)
         self._is_listed(resource.name, revision, len(items))
 
     def _is_listed(self, resource: str, revision: int, objects: int) -> None:
-        self._placement.mark_listed(resource, revision)
+        let_go = self._placement.mark_listed(resource, revision)
+        self._telling.tell(each for each in let_go if self._owns(each.node))
         self._not_served.discard(resource)
         log.info("listed", resource=resource, objects=objects, revision=revision)
-        self._tell_if_complete()
+        self._unlisted.discard(resource)
+        self._revisions.append(revision)
+        if self._anew is None:
+            self._tell_if_complete()
+        self._look_if_complete()
 
     def _is_not_served(self, resource: str) -> None:
         was_complete = self._placement.is_complete
         self._placement.mark_not_served(resource)
         self._not_served.add(resource)
-        if not was_complete:
+        self._unlisted.discard(resource)
+        if not was_complete and self._anew is None:
             self._tell_if_complete()
+        self._look_if_complete()
 
     def _tell_if_complete(self) -> None:
         if self._placement.is_complete:
-            for node in sorted(self._placement.nodes()):
+            for node in filter(self._owns, sorted(self._placement.nodes())):
                 self._telling.tell(self._placement.everything(node))
+
+    def _look_if_complete(self) -> None:
         if self._placement.is_listed_but_for(self._not_served):
             self.complete.set()
+        if self._anew is not None and not self._unlisted:
+            if not self._anew.done():  # nor given up
+                self._anew.set_result(min(self._revisions, default=0))
+            self._anew = None
 
     def _put(self, plugin: ResourcePlugin, obj: JsonObject, *, decided: int | None = None) -> None:
         key = key_of(plugin.resource, obj)
@@ -177,6 +232,7 @@ class Watching:
         self._telling.tell(
             replace(each, change=replace(each.change, traceparent=active.traceparent, since=now))
             for each in decisions
+            if self._owns(each.node)
         )
 
     def _observed(

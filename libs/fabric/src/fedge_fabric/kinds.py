@@ -24,7 +24,7 @@ OBJECT_STORED: Final = "fedge.object.stored"
 """The node holds this version on disk. subject: the key; version: set; data: null."""
 
 STATUSES_ASKED: Final = "fedge.statuses.asked"
-"""Hub asks edged and twin to report every status anew. data: null."""
+"""Hub asks edged and twin to report every status anew; a cloud service asks hub to. data: null."""
 
 DIGEST_ASKED: Final = "fedge.digest.asked"
 """Hub asks meta what lies in branches of the tree of its versions (``fedge_objects.VersionTree``).
@@ -116,6 +116,12 @@ RESYNC_ASKED: Final = "fedge.resync.asked"
 """Hub asks the cloud services to tell again what every node, or one node, should have.
 
 data: ``{"node": str | null}``."""
+
+REPLICA_HEARD: Final = "fedge.replica.heard"
+"""A replica of a cloud service says to the others, and to itself, that it is there.
+
+data: ``{"replica": str, "state": "joining" | "live" | "leaving", "asks": bool, "gone": [str]}``:
+whether the others are to say so too, and which of them it takes for gone."""
 
 SPANS_ENDED: Final = "fedge.spans.ended"
 """Spans of OpenTelemetry. data: ``{"otlp": base64 of an ExportTraceServiceRequest, "spans": int,

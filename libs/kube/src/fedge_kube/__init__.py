@@ -29,7 +29,7 @@ from fedge_kube.resources import (
     SERVICE_ACCOUNTS,
     Resource,
 )
-from fedge_kube.watching import Changed, Listed, NotServed, Removed, observe
+from fedge_kube.watching import Changed, Listed, NotServed, Progressed, Removed, observe
 
 __all__ = [
     "CLUSTER_ROLES",
@@ -55,6 +55,7 @@ __all__ = [
     "Listing",
     "NotFoundError",
     "NotServed",
+    "Progressed",
     "RefusedError",
     "Removed",
     "Resource",

@@ -47,7 +47,17 @@ class NotServed:
     """The API has no such resource, e.g. because its definition is not installed yet."""
 
 
-Observation = Listed | Changed | Removed | NotServed
+@dataclass(frozen=True, slots=True)
+class Progressed:
+    """All that happened until ``revision`` was told.
+
+    https://kubernetes.io/docs/reference/using-api/api-concepts/#watch-bookmarks
+    """
+
+    revision: int
+
+
+Observation = Listed | Changed | Removed | NotServed | Progressed
 
 
 async def observe(
@@ -95,7 +105,9 @@ async def _changes(
                     revision = int(obj["metadata"]["resourceVersion"])
                     if kind == "DELETED":
                         yield Removed(obj)
-                    elif kind != "BOOKMARK":
+                    elif kind == "BOOKMARK":
+                        yield Progressed(revision)
+                    else:
                         yield Changed(obj)
                 heard = True  # ended by the server in good order
             except (ExpiredError, NotFoundError) as exc:

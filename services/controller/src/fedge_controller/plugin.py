@@ -6,7 +6,7 @@ from fedge_controller.jobs.running import Jobs
 from fedge_controller.settings import ControllerSettings
 from fedge_controller.tokens import Tokens
 from fedge_controller.writes import Writes
-from fedge_dispatch import serve
+from fedge_dispatch import Replicas, serve
 from fedge_fabric.fabric import Fabric
 from fedge_kube import KubeClient
 from fedge_service import Ready, ServicePlugin
@@ -14,12 +14,16 @@ from fedge_service import Ready, ServicePlugin
 
 async def run(settings: ControllerSettings, ready: Ready) -> None:
     """Serve until cancelled."""
+    replicas = Replicas("controller")
+    jobs = Jobs(load_kinds(), owns=replicas.owns)
     await serve(
         "controller",
         amqp_url=settings.amqp_url.get_secret_value(),
         kubeconfig=settings.kubeconfig,
         ready=ready,
-        companions=[Jobs(load_kinds())],
+        companions=[jobs],
+        replicas=replicas,
+        reshared=[jobs.reshared],
         more=[_heartbeats, _tokens, _writes],
     )
 

@@ -147,6 +147,8 @@ class Summaries:
     def _plan(self, key: ObjectKey) -> None:
         """Decide when a device's status is to be written, if it is."""
         now = _monotonic()
+        if not self._is_own(key):
+            self._gone.pop(key, None)
         wanted = self._wanted(key)
         if wanted is None and key not in self._gone:
             self._due.pop(key, None)
@@ -161,20 +163,27 @@ class Summaries:
             due = max(now, due - due % TICK_SECONDS)
         self._due[key] = max(due, self._not_before.get(key, 0.0))
 
+    def _is_own(self, key: ObjectKey) -> bool:
+        device = self._known.devices.get(key)
+        return device is None or self._devices.is_own(key, device.node)
+
     def _shown(self, key: ObjectKey) -> JsonObject:
         device = self._known.devices.get(key)
         return device.status if device else {}
 
     def _wanted(self, key: ObjectKey) -> JsonObject | None:
-        """Return the status that a device should have; None if it has it, or is gone."""
+        """Return the status that a device should have; None if it has it, or is gone.
+
+        None too if another replica sees to it.
+        """
         device = self._known.devices.get(key)
-        if device is None or device.is_going:
+        if device is None or device.is_going or not self._is_own(key):
             return None
         wanted = status_of(
             device,
             self._known.model_of(device),
             self._known.words_of(key),
-            self._devices.wishes.kept(device.uid),
+            self._devices.wishes.kept(device.uid, device.status.get("desiredStamps")),
             self._now().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
             self._account(key),
         )

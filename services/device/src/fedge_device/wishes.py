@@ -58,11 +58,14 @@ class Wishes:
         self._given[uid] = given
         return {name: each.stamp for name, each in given.items()}
 
-    def kept(self, uid: str) -> JsonObject:
-        """Return what is to be kept of a device."""
+    def kept(self, uid: str, before: object = None) -> JsonObject:
+        """Return what is to be kept of a device: as ``before`` if it was not asked for yet."""
+        given = self._given.get(uid)
+        if given is None:
+            given = self._restored(before)
         return {
             name: {"value": each.value, "at": each.stamp.at, "seen": each.stamp.seen}
-            for name, each in sorted(self._given.get(uid, {}).items())
+            for name, each in sorted(given.items())
         }
 
     def forget(self, uid: str) -> None:

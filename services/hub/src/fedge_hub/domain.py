@@ -147,6 +147,12 @@ class Nodes:
             await self._store.mark_settled(node)
             await self._send_unsent(node)
 
+    async def ask_statuses(self, node: NodeName) -> None:
+        """Have a node report all its statuses again; one that is away does so when it is back."""
+        seen = await self._store.last_seen(node)
+        if seen is not None and self.is_fresh(seen):
+            await self._ask_statuses(node)
+
     async def is_present(self, node: NodeName) -> bool:
         """Whether the node was heard of late, and what it has is known."""
         seen = await self._store.last_seen(node)

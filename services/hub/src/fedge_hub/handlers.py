@@ -65,6 +65,8 @@ class Handlers:
                     {fields.key_in(each) for each in fields.array(envelope.data, "keys")},
                     envelope.version,
                 )
+            case kinds.STATUSES_ASKED:
+                await self._nodes.ask_statuses(node)
             case other:
                 raise InvalidError(f"message type {other!r} is not for hub")
 

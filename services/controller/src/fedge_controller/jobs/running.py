@@ -52,11 +52,25 @@ class _Known:
 class Jobs:
     """All jobs of the cluster; a companion of the kinds that controller follows."""
 
-    def __init__(self, kinds: Iterable[JobKind], *, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        kinds: Iterable[JobKind],
+        *,
+        now: Callable[[], float] = time.time,
+        owns: Callable[[str], bool] = lambda _: True,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            kinds: of jobs.
+            now: the time, in seconds since the epoch.
+            owns: whether a job, by kind and name, is this replica's to carry on.
+        """
         self.prepared = asyncio.Event()
         self.prepared.set()
         self._kinds = {each.kind: each for each in kinds}
         self._now = now
+        self._owns = owns
         self._known = _Known()
         self._changed: set[_Name] = set()
         self._later: dict[_Name, float] = {}
@@ -73,6 +87,10 @@ class Jobs:
             task = obj or self._known.tasks.get(key.name)
             _keep(self._known.tasks, key.name, obj)
             self._mark(_owners(task))
+
+    def reshared(self) -> None:
+        """Take that jobs changed hands between replicas."""
+        self._mark(self._known.jobs)
 
     async def run(self, kube: KubeClient, listed: asyncio.Event) -> None:
         """Carry on with all jobs until cancelled."""
@@ -135,6 +153,8 @@ class Jobs:
     async def _look(self, kube: KubeClient, name: _Name) -> None:
         job = self._known.jobs.get(name)
         if job is None or job["metadata"].get("deletionTimestamp"):
+            return
+        if not self._owns("/".join(name)):
             return
         kind = self._kinds[name[0]]
         found = decide(kind, job, nodes=self._known.nodes, tasks=self._known.tasks, now=self._now())

@@ -6,6 +6,7 @@ comes from the field and what people wish never conflict in one object.
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Callable
 
 import structlog
 
@@ -17,6 +18,7 @@ from fedge_devices import (
     STAMPS_ANNOTATION,
     VERSION,
     HybridClock,
+    Stamp,
     read_declared,
     write_stamps,
 )
@@ -33,6 +35,7 @@ class Devices:
     Attributes:
         known: devices as the API has them, for all that would else have to ask it.
         wishes: since when manifests wish what they wish.
+        owns: whether what is a node's, or a device's that names none, is this replica's own.
     """
 
     resource = DEVICES
@@ -42,6 +45,7 @@ class Devices:
     def __init__(self, clock: HybridClock | None = None) -> None:
         self.known = Known()
         self.wishes = Wishes(clock)
+        self.owns: Callable[[str], bool] = lambda _: True
         self._locks: defaultdict[ObjectKey, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     def node_of(self, obj: JsonObject) -> NodeName | None:
@@ -65,13 +69,12 @@ class Devices:
         given = given_to_nodes(obj)
         metadata = given["metadata"]
         key = ObjectKey(DEVICES.name, metadata.get("namespace", ""), metadata["name"])
-        words = self.known.words_of(key)
-        stamps = self.wishes.stamped(
-            str(metadata.get("uid") or key),
-            read_declared(obj),
-            (obj.get("status") or {}).get("desiredStamps"),
-            {name: word.stamp for name, word in words.properties.items()} if words else {},
-        )
+        uid = str(metadata.get("uid") or key)
+        stamps: dict[str, Stamp] = {}
+        if self.is_own(key, self.node_of(obj)):
+            stamps = self._stamped(key, uid, obj)
+        else:
+            self.wishes.forget(uid)
         annotations = dict(metadata.get("annotations") or {})
         annotations.pop(STAMPS_ANNOTATION, None)  # nobody else's word counts
         if stamps:
@@ -79,6 +82,30 @@ class Devices:
         if annotations or "annotations" in metadata:
             metadata["annotations"] = annotations
         return given
+
+    def _stamped(self, key: ObjectKey, uid: str, obj: JsonObject) -> dict[str, Stamp]:
+        words = self.known.words_of(key)
+        return self.wishes.stamped(
+            uid,
+            read_declared(obj),
+            (obj.get("status") or {}).get("desiredStamps"),
+            {name: word.stamp for name, word in words.properties.items()} if words else {},
+        )
+
+    def is_own(self, key: ObjectKey, node: str | None) -> bool:
+        """Whether a device of a node, or of none, is this replica's own."""
+        return self.owns(node or str(key))
+
+    def reshared(self) -> None:
+        """Take that nodes changed hands.
+
+        Stamps of what is not this replica's own are forgotten: should it become so again, those
+        count that its owner has kept by then.
+        """
+        for key, device in self.known.devices.items():
+            if not self.is_own(key, device.node):
+                self.wishes.forget(device.uid)
+            self.known.mark(key)
 
     def forget(self, key: ObjectKey) -> None:
         """Drop a device that is gone."""

@@ -42,6 +42,11 @@ class World:
     async def on_wanted(self, delivery: Delivery) -> None:
         await self._wanted.put(delivery.envelope)
 
+    async def next_told(self) -> Envelope:
+        """Return what hub is told next."""
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            return await self._wanted.get()
+
     async def told(self, kind: str, subject: str) -> Envelope:
         async with asyncio.timeout(DEADLINE_SECONDS):
             while True:

@@ -275,3 +275,21 @@ def test_observability_names_only_metrics_that_exist() -> None:
     for each in compose["services"].values():
         for volume in each.get("volumes", ()):
             assert (ROOT / volume.partition(":")[0]).exists()
+
+
+@pytest.mark.parametrize("name", ["fedge-controller", "fedge-device"])
+def test_nodes_always_have_a_replica_in_production(name: str) -> None:
+    rendered_objects = rendered("prod")
+    [deployment] = [
+        each
+        for each in rendered_objects
+        if (each["kind"], each["metadata"]["name"]) == ("Deployment", name)
+    ]
+    assert deployment["spec"]["replicas"] == 2
+    assert deployment["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
+    assert [
+        each["spec"]["minAvailable"]
+        for each in rendered_objects
+        if each["kind"] == "PodDisruptionBudget"
+        and each["spec"]["selector"] == deployment["spec"]["selector"]
+    ] == [1]

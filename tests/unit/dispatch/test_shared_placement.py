@@ -8,7 +8,13 @@ from dataclasses import dataclass, field
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from fedge_dispatch import Complete, Decision, Placement
 from fedge_objects import JsonObject, NodeName, ObjectKey
@@ -182,5 +188,7 @@ class Cluster(RuleBasedStateMachine):
         return wanted
 
 
-TestCluster = Cluster.TestCase
-TestCluster.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+def test_whoever_decides_each_node_has_what_concerns_it_once_all_is_seen() -> None:
+    run_state_machine_as_test(
+        Cluster, settings=settings(max_examples=150, stateful_step_count=40, deadline=None)
+    )

@@ -33,8 +33,11 @@ def generate() -> None:
             f"--proto_path={PROTOS}",
             f"--proto_path={well_known}",
             f"--plugin=protoc-gen-mypy={plugins / 'protoc-gen-mypy'}",
+            f"--plugin=protoc-gen-mypy_grpc={plugins / 'protoc-gen-mypy_grpc'}",
             f"--python_out={TARGET}",
+            f"--grpc_python_out={TARGET}",
             f"--mypy_out={TARGET}",
+            f"--mypy_grpc_out={TARGET}",
             *map(str, sorted(PROTOS.glob("*.proto"))),
         ]
     )

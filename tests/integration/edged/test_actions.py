@@ -8,10 +8,10 @@ from threading import Thread
 from typing import Any
 
 import pytest
-from grpclib.const import Cardinality, Handler
-from grpclib.server import Server as GrpcServer
+from grpc import aio
 
 from fedge_cri._generated import health_pb2 as health
+from fedge_cri._generated import health_pb2_grpc as health_grpc
 from fedge_cri.fake import FakeRuntime
 from fedge_edged.actions import NodeActions, Outcome, Target
 from fedge_edged.pods import (
@@ -41,33 +41,24 @@ def run() -> Run:
     return run
 
 
-class Health:
+class Health(health_grpc.HealthServicer):
     """Serves all but one service."""
 
-    def __mapping__(self) -> dict[str, Handler]:
-        return {
-            "/grpc.health.v1.Health/Check": Handler(
-                self.check,
-                Cardinality.UNARY_UNARY,
-                health.HealthCheckRequest,
-                health.HealthCheckResponse,
-            )
-        }
-
-    async def check(self, stream: Any) -> None:
-        request = await stream.recv_message()
+    async def Check(self, request: Any, context: Any) -> Any:  # noqa: N802 - the protocol's
+        del context
         serving = health.HealthCheckResponse.ServingStatus
-        state = serving.NOT_SERVING if request.service == "sick" else serving.SERVING
-        await stream.send_message(health.HealthCheckResponse(status=state))
+        good = request.service != "sick"
+        return health.HealthCheckResponse(status=serving.SERVING if good else serving.NOT_SERVING)
 
 
 @pytest.fixture
-async def grpc_port(unused_tcp_port: int) -> AsyncIterator[int]:
-    server = GrpcServer([Health()])
-    await server.start("127.0.0.1", unused_tcp_port)
-    yield unused_tcp_port
-    server.close()
-    await server.wait_closed()
+async def grpc_port() -> AsyncIterator[int]:
+    server = aio.server()
+    health_grpc.add_HealthServicer_to_server(Health(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    yield port
+    await server.stop(grace=None)
 
 
 async def test_grpc_service_is_asked_how_it_is(run: Run, grpc_port: int) -> None:

@@ -1,6 +1,6 @@
 """Client of the Container Runtime Interface, v1.
 
-The only importer of ``grpclib``. ``fedge_cri.client`` is heavy and loaded by whoever connects;
+The only importer of ``grpc``. ``fedge_cri.client`` is heavy and loaded by whoever connects;
 what is exported here is light.
 """
 

@@ -194,10 +194,11 @@ def _body(response: HTTPResponse) -> str:
 
 
 async def _grpc(action: GrpcAction, target: Target, timeout_seconds: float) -> Outcome:
-    from fedge_cri.health import check_health  # noqa: PLC0415 - loaded if it is used
+    from fedge_cri.health import check_health  # noqa: PLC0415 - grpc is loaded if it is used
 
+    address = f"[{target.address}]" if ":" in target.address else target.address
     state = await check_health(
-        target.address, action.port, action.service, timeout_seconds=timeout_seconds
+        f"{address}:{action.port}", action.service, timeout_seconds=timeout_seconds
     )
     if state == "SERVING":
         return Outcome(is_good=True)

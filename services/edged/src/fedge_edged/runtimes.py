@@ -37,6 +37,6 @@ def load_runtime(name: str) -> RuntimePlugin:
 
 def cri(settings: EdgedSettings) -> AbstractAsyncContextManager[Runtime]:
     """Return a runtime over the Container Runtime Interface."""
-    from fedge_cri.client import CriRuntime  # noqa: PLC0415 - loaded only if it is used
+    from fedge_cri.client import CriRuntime  # noqa: PLC0415 - grpc is loaded only if it is used
 
     return CriRuntime.connected(settings.cri_socket)

@@ -3,6 +3,9 @@
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
 
 from fedge_apiserver.errors import Causes
 from fedge_apiserver.rules import _checking, _evaluation, check_rules, rule_tree
@@ -57,6 +60,16 @@ def test_escaped_names_reach_their_fields() -> None:
     )
     assert judged(schema, {"a-b": 2, "if": "x"}) == []
     assert len(judged(schema, {"a-b": 1, "if": "x"})) == 1
+
+
+def test_names_that_nearly_agree_are_kept_apart() -> None:
+    number: dict[str, Any] = {"type": "integer"}
+    numbers = {"type": "object", "additionalProperties": number}
+    schema = with_rules(
+        {"a_b": number, "aB": TEXT, "m_n": numbers, "mN": numbers},
+        "self.a_b == 1 && self.aB == 'x' && self.m_n.k == 1 && self.mN.k == 2",
+    )
+    assert judged(schema, {"a_b": 1, "aB": "x", "m_n": {"k": 1}, "mN": {"k": 2}}) == []
 
 
 def test_field_that_no_rule_can_name_is_not_there() -> None:
@@ -189,3 +202,83 @@ def test_without_the_library_definitions_are_refused_and_objects_are_not(
     assert found.found == []
     check_rules(schema, "schema", found)
     assert "install fedge-apiserver[rules]" in found.found[0].text
+
+
+NAMES = st.sampled_from(
+    [
+        "a",
+        "a_b",
+        "aB",
+        "a-b",
+        "a.b/c",
+        "A",
+        "in",
+        "__",
+        "_",
+        "1a",
+        "optional",
+        "ä",
+        "metadata",
+        "x y",
+    ]
+)
+
+
+def schemas(inner: SearchStrategy[dict[str, Any]]) -> SearchStrategy[dict[str, Any]]:
+    properties = st.dictionaries(NAMES, inner, max_size=5)
+    return st.one_of(
+        properties.map(lambda held: {"type": "object", "properties": held}),
+        inner.map(lambda held: {"type": "array", "items": held}),
+        inner.map(lambda held: {"type": "object", "additionalProperties": held}),
+        properties.map(
+            lambda held: {
+                "type": "object",
+                "properties": held,
+                "x-kubernetes-embedded-resource": True,
+            }
+        ),
+    )
+
+
+SCALARS = st.sampled_from(
+    [
+        {"type": "integer"},
+        {"type": "number", "format": "double"},
+        {"type": "boolean"},
+        *({"type": "string", "format": f} for f in ("date-time", "duration", "byte", "date", "?")),
+        {"x-kubernetes-int-or-string": True},
+        {"x-kubernetes-preserve-unknown-fields": True},
+        {"type": "object"},
+    ]
+)
+VALUES = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=9)),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(NAMES, inner, max_size=4)),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    properties=st.dictionaries(NAMES, st.recursive(SCALARS, schemas, max_leaves=8), max_size=6),
+    value=st.dictionaries(NAMES, VALUES, max_size=6),
+    rule=st.sampled_from(
+        [
+            "self == self",
+            "has(self.a) && self.a == self.a",
+            "self.aB.all(x, x == x)",
+            "self.a_b > 1",
+        ]
+    ),
+)
+def test_any_schema_and_any_value_are_judged(
+    properties: dict[str, Any], value: dict[str, Any], rule: str
+) -> None:
+    schema = with_rules(properties, rule, "self == oldSelf")
+    found = Causes()
+    check_rules(schema, "schema", found)
+    tree = rule_tree(schema)
+    assert tree is not None
+    tree.check(value, value, found)
+    tree.check(value, {}, found)
+    assert all(cause.text for cause in found.found)

@@ -45,7 +45,7 @@ class SchemaTypes:
     """Types of the parts of one schema. All are to be declared before the pool is asked for."""
 
     def __init__(self) -> None:
-        self._file = FileDescriptorProto(name="schema.proto", package=_PACKAGE, syntax="proto3")
+        self._file = FileDescriptorProto(name="schema.proto", package=_PACKAGE, syntax="proto2")
         self._file.dependency.extend(
             module.DESCRIPTOR.name for module in (duration_pb2, struct_pb2, timestamp_pb2)
         )
@@ -87,6 +87,8 @@ class SchemaTypes:
         if is_root or schema.get("x-kubernetes-embedded-resource"):
             properties.update(_META)
         message = DescriptorProto(name=name)
+        # Names that differ in case and underscores only are the same in protobuf's own JSON.
+        message.options.deprecated_legacy_json_field_conflicts = True
         for property_name, inner in properties.items():
             shown = field_name(property_name)
             is_typed = inner.get("type") or inner.get("x-kubernetes-int-or-string")
@@ -96,27 +98,31 @@ class SchemaTypes:
         return name
 
     def _add(self, message: DescriptorProto, name: str, schema: dict[str, Any]) -> None:
-        number = len(message.field) + 1
+        number, label = len(message.field) + 1, _ONE
+        additional = schema.get("additionalProperties")
+        entry = f"{_camel(name)}Entry"
+        is_known = any(each.name == entry for each in message.nested_type)
         if schema.get("type") == "array":
             kind, type_name = self._field(schema.get("items") or {})
-            field = message.field.add(name=name, number=number, type=kind, label=_MANY)
-        elif isinstance(additional := schema.get("additionalProperties"), dict) and (
-            schema.get("type") == "object"
-        ):
-            entry = message.nested_type.add(name=f"{_camel(name)}Entry")
-            entry.options.map_entry = True
-            entry.field.add(name="key", number=1, type=FieldDescriptorProto.TYPE_STRING, label=_ONE)
-            kind, type_name = self._field(additional)
-            value = entry.field.add(name="value", number=2, type=kind, label=_ONE)
-            if type_name:
-                value.type_name = f".{type_name}"
-            type_name = f"{_PACKAGE}.{message.name}.{entry.name}"
-            field = message.field.add(name=name, number=number, type=_MESSAGE, label=_MANY)
+            label = _MANY
+        elif schema.get("type") == "object" and isinstance(additional, dict) and not is_known:
+            self._add_entry(message, entry, additional)
+            kind, type_name, label = _MESSAGE, f"{_PACKAGE}.{message.name}.{entry}", _MANY
         else:
             kind, type_name = self._field(schema)
-            field = message.field.add(name=name, number=number, type=kind, label=_ONE)
+        field = message.field.add(name=name, json_name=name, number=number, type=kind, label=label)
         if type_name:
             field.type_name = f".{type_name}"
+
+    def _add_entry(self, message: DescriptorProto, name: str, schema: dict[str, Any]) -> None:
+        """Add the type of a map's entries, which protobuf names after the field."""
+        entry = message.nested_type.add(name=name)
+        entry.options.map_entry = True
+        entry.field.add(name="key", number=1, type=FieldDescriptorProto.TYPE_STRING, label=_ONE)
+        kind, type_name = self._field(schema)
+        value = entry.field.add(name="value", number=2, type=kind, label=_ONE)
+        if type_name:
+            value.type_name = f".{type_name}"
 
     def _field(self, schema: dict[str, Any]) -> tuple["FieldDescriptorProto.Type.ValueType", str]:
         """Return a single value's type; a list or map inside another is of anything."""

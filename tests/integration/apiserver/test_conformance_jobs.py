@@ -70,6 +70,24 @@ def test_job_of_many_without_a_number_has_none(api: httpx.Client, namespace: str
         ({"completionMode": "Sometimes"}, "spec.completionMode"),
         ({"podReplacementPolicy": "Never"}, "spec.podReplacementPolicy"),
         ({"selector": {"matchLabels": {"a": "b"}}}, "spec.selector"),
+        ({"backoffLimitPerIndex": 1}, "spec.backoffLimitPerIndex"),
+        (
+            {"podFailurePolicy": {"rules": []}, "restart_policy": "OnFailure"},
+            "spec.template.spec.restartPolicy",
+        ),
+        (
+            {
+                "podFailurePolicy": {
+                    "rules": [
+                        {
+                            "action": "Forgive",
+                            "onExitCodes": {"operator": "In", "values": [1]},
+                        }
+                    ]
+                }
+            },
+            "spec.podFailurePolicy.rules[0].action",
+        ),
     ],
 )
 def test_job_that_cannot_be_is_invalid(

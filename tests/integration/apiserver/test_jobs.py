@@ -279,6 +279,86 @@ def test_running_pods_do_not_outlive_their_job_in_the_foreground(played: Played)
     assert played.pods() == []
 
 
+def exits(played: Played, name: str, code: int) -> None:
+    """Have a running pod's only container end."""
+    ended = {"exitCode": code, "reason": "Error"}
+    status = {"name": "main", "image": "x", "imageID": "", "ready": False, "restartCount": 0}
+    played.say(name, phase="Failed", containerStatuses=[{**status, "state": {"terminated": ended}}])
+
+
+def running(played: Played) -> list[str]:
+    return [p["metadata"]["name"] for p in played.pods() if p["status"]["phase"] == "Running"]
+
+
+def test_exit_code_can_fail_the_job_or_be_ignored(played: Played) -> None:
+    rules = [
+        {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget"}]},
+        {"action": "FailJob", "onExitCodes": {"operator": "In", "values": [42]}},
+    ]
+    policy = {"rules": rules}
+    played.make("strict", image="waits", backoffLimit=0, podFailurePolicy=policy)
+    played.until(lambda: running(played))
+    (first,) = running(played)
+    played.say(first, phase="Failed", conditions=[{"type": "DisruptionTarget", "status": "True"}])
+    played.until(
+        lambda: all(
+            TRACKING not in p["metadata"].get("finalizers", ()) for p in played.pods("strict")
+        )
+    )
+    assert not conditions(played.get("strict")), "what disrupted it is not its fault"
+    assert "failed" not in played.get("strict")["status"]
+    played.make("exact", image="waits", backoffLimit=6, podFailurePolicy=policy)
+    played.until(lambda: running(played))
+    (second,) = running(played)
+    exits(played, second, 42)
+    failed = played.ends("exact")["Failed"]
+    assert failed["reason"] == "PodFailurePolicy"
+    assert failed["message"] == (
+        f"Container main for pod {played.namespace}/{second} failed with exit code 42 matching "
+        "FailJob rule at index 1"
+    )
+
+
+def test_each_index_has_its_own_limit(played: Played) -> None:
+    played.make(
+        "apart",
+        image="waits",
+        completions=3,
+        parallelism=3,
+        completionMode="Indexed",
+        backoffLimitPerIndex=0,
+    )
+    played.until(lambda: len(running(played)) == 3)
+    for pod in played.pods():
+        if pod["metadata"]["annotations"][INDEX] == "1":
+            exits(played, pod["metadata"]["name"], 1)
+        else:
+            played.say(pod["metadata"]["name"], phase="Succeeded")
+    assert played.ends("apart")["Failed"]["reason"] == "FailedIndexes"
+    status = played.get("apart")["status"]
+    assert (status["completedIndexes"], status["failedIndexes"]) == ("0,2", "1")
+    assert len(played.pods()) == 3
+
+
+def test_some_indexes_may_be_enough(played: Played) -> None:
+    played.make(
+        "enough",
+        image="waits",
+        completions=4,
+        parallelism=4,
+        completionMode="Indexed",
+        successPolicy={"rules": [{"succeededIndexes": "0-1", "succeededCount": 1}]},
+    )
+    played.until(lambda: len(running(played)) == 4)
+    (leader,) = (
+        p["metadata"]["name"] for p in played.pods() if p["metadata"]["annotations"][INDEX] == "1"
+    )
+    played.say(leader, phase="Succeeded")
+    assert played.ends("enough")["Complete"]["reason"] == "SuccessPolicy"
+    assert played.get("enough")["status"]["succeeded"] == 1
+    assert [p["metadata"]["name"] for p in played.pods()] == [leader]
+
+
 def test_kills_of_the_server_neither_lose_nor_repeat_an_end(played: Played) -> None:
     choice = random.Random(7)  # noqa: S311 - how often what is cut, not a secret
     played.make("steady", completions=24, parallelism=6)

@@ -9,7 +9,7 @@ from fedge_apiserver.kinds._configuration import (
     fold_plain_texts,
 )
 from fedge_apiserver.kinds._definitions import DEFINITION_RULES, resources_of
-from fedge_apiserver.kinds._jobs import CRON_JOB_RULES, JOB_RULES
+from fedge_apiserver.kinds._jobs import CRON_JOB_RULES, JOB_RULES, parse_indexes
 from fedge_apiserver.kinds._metadata import check_metadata, check_metadata_update
 from fedge_apiserver.kinds._pods import POD_RULES
 from fedge_apiserver.kinds._policy import DISRUPTION_BUDGET_RULES
@@ -63,6 +63,7 @@ __all__ = [
     "check_metadata_update",
     "fold_plain_texts",
     "from_new_event",
+    "parse_indexes",
     "resources_of",
     "to_new_event",
 ]

@@ -5,6 +5,8 @@ https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/
 """
 
 import copy
+import re
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, Final
 
@@ -19,6 +21,8 @@ INDEXED: Final = "Indexed"
 UID_LABEL: Final = "batch.kubernetes.io/controller-uid"
 NAME_LABEL: Final = "batch.kubernetes.io/job-name"
 _OLD_LABELS: Final = {UID_LABEL: "controller-uid", NAME_LABEL: "job-name"}
+_ACTIONS: Final = ("Count", "FailIndex", "FailJob", "Ignore")
+_INDEXES: Final = re.compile(r"[0-9]{1,9}(-[0-9]{1,9})?(,[0-9]{1,9}(-[0-9]{1,9})?)*")
 _BACKOFF_LIMIT: Final = 6
 _MOST_INDEXES: Final = 100_000
 _LONGEST_CRON_NAME: Final = 52
@@ -29,14 +33,19 @@ _AMOUNTS: Final = (
     "backoffLimit",
     "activeDeadlineSeconds",
     "ttlSecondsAfterFinished",
-)
-_NOT_SERVED: Final = (
     "backoffLimitPerIndex",
     "maxFailedIndexes",
-    "podFailurePolicy",
-    "successPolicy",
 )
-_IMMUTABLE: Final = ("completionMode", "selector", "template", "managedBy")
+_IMMUTABLE: Final = (
+    "backoffLimitPerIndex",
+    "completionMode",
+    "managedBy",
+    "podFailurePolicy",
+    "selector",
+    "successPolicy",
+    "template",
+)
+_NO_LIMIT: Final = 2**31 - 1
 _SUSPENDED_MUTABLE: Final = ("affinity", "nodeSelector", "schedulingGates", "tolerations")
 
 
@@ -44,10 +53,15 @@ def _default_job_spec(spec: dict[str, Any]) -> None:
     if "completions" not in spec and "parallelism" not in spec:
         spec["completions"] = 1
     spec.setdefault("parallelism", 1)
-    spec.setdefault("backoffLimit", _BACKOFF_LIMIT)
+    has_own = "backoffLimitPerIndex" in spec
+    spec.setdefault("backoffLimit", _NO_LIMIT if has_own else _BACKOFF_LIMIT)
     spec.setdefault("completionMode", "NonIndexed")
     spec.setdefault("suspend", False)
-    spec.setdefault("podReplacementPolicy", "TerminatingOrFailed")
+    has_policy = "podFailurePolicy" in spec
+    spec.setdefault("podReplacementPolicy", "Failed" if has_policy else "TerminatingOrFailed")
+    for rule in (spec.get("podFailurePolicy") or {}).get("rules") or ():
+        for pattern in rule.get("onPodConditions") or ():
+            pattern.setdefault("status", "True")
     template: dict[str, Any] = spec.setdefault("template", {})
     template.setdefault("metadata", {})
     default_spec(template.setdefault("spec", {}))
@@ -97,9 +111,6 @@ def _check_job_spec(spec: dict[str, Any], path: str, causes: Causes) -> None:
     for field in _AMOUNTS:
         if (held := spec.get(field)) is not None and held < 0:
             causes.invalid(f"{path}.{field}", held, _NOT_NEGATIVE)
-    for field in _NOT_SERVED:
-        if field in spec:
-            causes.forbidden(f"{path}.{field}", "this server does not act on it; leave it out")
     modes = (INDEXED, "NonIndexed")
     if spec["completionMode"] not in modes:
         causes.not_supported(f"{path}.completionMode", spec["completionMode"], modes)
@@ -115,6 +126,7 @@ def _check_job_spec(spec: dict[str, Any], path: str, causes: Causes) -> None:
     policies = ("Failed", "TerminatingOrFailed")
     if spec["podReplacementPolicy"] not in policies:
         causes.not_supported(f"{path}.podReplacementPolicy", spec["podReplacementPolicy"], policies)
+    _check_policies(spec, path, causes)
     template = spec["template"]
     check_labels(
         template["metadata"].get("labels") or {}, f"{path}.template.metadata.labels", causes
@@ -124,6 +136,79 @@ def _check_job_spec(spec: dict[str, Any], path: str, causes: Causes) -> None:
     causes.found += [replace(cause, path=f"{path}.template.{cause.path}") for cause in inner.found]
     if template["spec"]["restartPolicy"] == "Always":
         causes.required(f"{path}.template.spec.restartPolicy", 'valid values: "OnFailure", "Never"')
+
+
+def _check_policies(spec: dict[str, Any], path: str, causes: Causes) -> None:
+    if spec["completionMode"] != INDEXED:
+        for field in ("backoffLimitPerIndex", "maxFailedIndexes"):
+            if field in spec:
+                causes.invalid(f"{path}.{field}", spec[field], "requires indexed completion mode")
+        if "successPolicy" in spec:
+            causes.invalid(
+                f"{path}.successPolicy", spec["successPolicy"], "requires indexed completion mode"
+            )
+    elif "maxFailedIndexes" in spec and "backoffLimitPerIndex" not in spec:
+        causes.required(f"{path}.backoffLimitPerIndex", "when maxFailedIndexes is specified")
+    for index, rule in enumerate((spec.get("successPolicy") or {}).get("rules") or ()):
+        here = f"{path}.successPolicy.rules[{index}]"
+        if "succeededIndexes" not in rule and "succeededCount" not in rule:
+            causes.required(here, "at least one of succeededCount or succeededIndexes")
+        _check_indexes(rule.get("succeededIndexes"), spec, f"{here}.succeededIndexes", causes)
+    policy = spec.get("podFailurePolicy")
+    if policy is None:
+        return
+    if (restarts := spec["template"]["spec"]["restartPolicy"]) != "Never":
+        causes.invalid(
+            f"{path}.template.spec.restartPolicy",
+            restarts,
+            'only "Never" is supported when podFailurePolicy is specified',
+        )
+    if spec["podReplacementPolicy"] != "Failed":
+        causes.not_supported(
+            f"{path}.podReplacementPolicy", spec["podReplacementPolicy"], ("Failed",)
+        )
+    for index, rule in enumerate(policy.get("rules") or ()):
+        _check_failure_rule(rule, spec, f"{path}.podFailurePolicy.rules[{index}]", causes)
+
+
+def _check_failure_rule(
+    rule: dict[str, Any], spec: dict[str, Any], path: str, causes: Causes
+) -> None:
+    action = rule.get("action", "")
+    if action not in _ACTIONS:
+        causes.not_supported(f"{path}.action", action, _ACTIONS)
+    elif action == "FailIndex" and "backoffLimitPerIndex" not in spec:
+        causes.invalid(f"{path}.action", action, "requires the backoffLimitPerIndex to be set")
+    codes, patterns = rule.get("onExitCodes"), rule.get("onPodConditions")
+    if (codes is None) is (not patterns):
+        causes.invalid(path, rule, "exactly one of `onExitCodes` and `onPodConditions` is required")
+    if codes is not None:
+        if codes.get("operator") not in ("In", "NotIn"):
+            causes.not_supported(
+                f"{path}.onExitCodes.operator", codes.get("operator", ""), ("In", "NotIn")
+            )
+        if not codes.get("values"):
+            causes.invalid(f"{path}.onExitCodes.values", [], "at least one value is required")
+        elif codes.get("operator") == "In" and 0 in codes["values"]:
+            causes.invalid(f"{path}.onExitCodes.values", 0, "must not be 0 for the In operator")
+
+
+def _check_indexes(text: str | None, spec: dict[str, Any], path: str, causes: Causes) -> None:
+    if text is None:
+        return
+    if not _INDEXES.fullmatch(text):
+        causes.invalid(path, text, "error parsing succeededIndexes: want e.g. 0,2-4")
+        return
+    ends = [int(number) for number in re.findall(r"[0-9]+", text)]
+    if ends != sorted(set(ends)) or ends[-1] >= spec.get("completions", 0):
+        causes.invalid(path, text, "must be in order, and below the number of completions")
+
+
+def parse_indexes(text: str) -> Iterator[int]:
+    """Yield the indexes of a text like ``0,2-4``."""
+    for part in filter(None, text.split(",")):
+        first, _, last = part.partition("-")
+        yield from range(int(first), int(last or first) + 1)
 
 
 def _check_job_update(new: JsonObject, old: JsonObject, causes: Causes) -> None:

@@ -1,12 +1,13 @@
 """What a Job's pods say of it: which have ended, and how."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import count, groupby, islice
 from typing import Any, Final, Self
 
+from fedge_apiserver.controllers.workloads._job_policies import failures_of, verdict_of
 from fedge_apiserver.controllers.workloads._loop import condition
+from fedge_apiserver.kinds import parse_indexes
 from fedge_apiserver.objects import timestamp
 from fedge_objects import JsonObject
 
@@ -22,6 +23,8 @@ class Ended:
         succeeded, failed: pods that are still held until they are counted.
         successes, failures: how many there were in all, these included.
         indexes: of an Indexed Job, those that are done.
+        failed_indexes: of one that limits the failures of each index, those that failed for good.
+        failure: why the Job is to fail at once, by its policy; empty if it is not.
         uncounted: the uids of pods that the status counts by name only, these included.
     """
 
@@ -30,6 +33,8 @@ class Ended:
     successes: int
     failures: int
     indexes: frozenset[int]
+    failed_indexes: frozenset[int]
+    failure: str
     uncounted: dict[str, list[str]]
 
     @classmethod
@@ -41,24 +46,44 @@ class Ended:
         held = [pod for pod in pods if TRACKING in (pod["metadata"].get("finalizers") or ())]
         succeeded = [pod for pod in held if is_succeeded(pod)]
         failed = [pod for pod in held if is_failed(pod, waits_for_end=waits_for_end)]
+        verdicts = {
+            pod["metadata"]["uid"]: verdict_of(pod, spec.get("podFailurePolicy")) for pod in failed
+        }
+        counted = [p for p in failed if verdicts[p["metadata"]["uid"]].action != "Ignore"]
+        failure = next((v.why for v in verdicts.values() if v.action == "FailJob"), "")
         before = status.get("uncountedTerminatedPods") or {}
         by_name = {
             "succeeded": _joined(before, "succeeded", [] if is_indexed else succeeded),
-            "failed": _joined(before, "failed", failed),
+            "failed": _joined(before, "failed", counted),
         }
         indexes: frozenset[int] = frozenset()
+        failed_indexes: frozenset[int] = frozenset()
+        most = spec.get("backoffLimitPerIndex")
         successes = status.get("succeeded", 0) + len(by_name["succeeded"])
         if is_indexed:
             completions = spec.get("completions", 0)
             done = {*parse_indexes(status.get("completedIndexes", "")), *map(index_of, succeeded)}
             indexes = frozenset(index for index in done if 0 <= index < completions)
             successes = len(indexes)
+            lost = {
+                index_of(pod)
+                for pod in counted
+                if most is not None
+                and (
+                    failures_of(pod) >= most
+                    or verdicts[pod["metadata"]["uid"]].action == "FailIndex"
+                )
+            }
+            lost.update(parse_indexes(status.get("failedIndexes", "")))
+            failed_indexes = frozenset(lost) - indexes
         return cls(
             succeeded=succeeded,
             failed=failed,
             successes=successes,
             failures=status.get("failed", 0) + len(by_name["failed"]),
             indexes=indexes,
+            failed_indexes=failed_indexes,
+            failure=failure,
             uncounted={key: uids for key, uids in by_name.items() if uids},
         )
 
@@ -122,13 +147,6 @@ def index_of(pod: JsonObject) -> int:
 def first_indexes(completions: int, taken: frozenset[int], most: int) -> list[int]:
     """Return the lowest indexes that are neither done nor worked at."""
     return list(islice((index for index in range(completions) if index not in taken), most))
-
-
-def parse_indexes(text: str) -> Iterator[int]:
-    """Yield the indexes of a text like ``0,2-4``."""
-    for part in filter(None, text.split(",")):
-        first, _, last = part.partition("-")
-        yield from range(int(first), int(last or first) + 1)
 
 
 def format_indexes(indexes: frozenset[int]) -> str:

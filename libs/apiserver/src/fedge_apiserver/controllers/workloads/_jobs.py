@@ -16,6 +16,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from fedge_apiserver.controllers.workloads._job_policies import (
+    FAILURES,
+    failures_of,
+    succeeds,
+    verdict_of,
+)
 from fedge_apiserver.controllers.workloads._job_status import (
     INDEX,
     TRACKING,
@@ -24,6 +30,7 @@ from fedge_apiserver.controllers.workloads._job_status import (
     first_indexes,
     format_indexes,
     index_of,
+    is_failed,
     is_finished,
     is_terminating,
     restarts_of,
@@ -51,6 +58,7 @@ _CONTROLLER: Final = "kubernetes.io/job-controller"
 _AT_ONCE: Final = 100
 _BACKOFF_SECONDS: Final = 10.0
 _LONGEST_BACKOFF_SECONDS: Final = 600.0
+_MOST_DOUBLINGS: Final = 10
 
 
 @dataclass(slots=True)
@@ -93,6 +101,10 @@ class _Look:
     def is_indexed(self) -> bool:
         return bool(self.spec["completionMode"] == "Indexed")
 
+    def slot(self, index: int) -> int:
+        """Return what the failures of a pod put off: its index, or the whole Job (-1)."""
+        return index if "backoffLimitPerIndex" in self.spec else -1
+
     @property
     def terminating(self) -> list[JsonObject]:
         return [pod for pod in self.pods if is_terminating(pod)]
@@ -103,8 +115,9 @@ class Jobs(Loop):
 
     def __init__(self, registry: Registry) -> None:
         super().__init__(registry, JOBS, PODS, "job-controller")
-        self._backoffs: dict[str, _Backoff] = {}
-        """By the Job's uid; after a restart of the server they begin anew."""
+        self._backoffs: dict[str, dict[int, _Backoff]] = {}
+        """By the Job's uid, and the index if each has its own limit; -1 if not. After a restart of
+        the server they begin anew."""
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -191,13 +204,17 @@ class Jobs(Loop):
         uncounted = look.status.get("uncountedTerminatedPods") or {}
         known = {*uncounted.get("succeeded", ()), *uncounted.get("failed", ())}
         uid = look.value["metadata"]["uid"]
-        backoff = self._backoffs.setdefault(uid, _Backoff())
-        if any(pod["metadata"]["uid"] not in known for pod in ended.succeeded):
-            backoff.failures = 0
-        fresh = sum(pod["metadata"]["uid"] not in known for pod in ended.failed)
-        if fresh:
-            backoff.failures += fresh
-            wait = min(_BACKOFF_SECONDS * 2 ** (backoff.failures - 1), _LONGEST_BACKOFF_SECONDS)
+        backoffs = self._backoffs.setdefault(uid, {})
+        for pod in ended.held:
+            if pod["metadata"]["uid"] in known:
+                continue
+            backoff = backoffs.setdefault(look.slot(index_of(pod)), _Backoff())
+            if pod in ended.succeeded:
+                backoff.failures = 0
+                continue
+            backoff.failures += 1
+            doubled = _BACKOFF_SECONDS * 2 ** min(backoff.failures - 1, _MOST_DOUBLINGS)
+            wait = min(doubled, _LONGEST_BACKOFF_SECONDS)
             backoff.until = self.registry.now().timestamp() + wait
         return ended
 
@@ -215,6 +232,10 @@ class Jobs(Loop):
 
     def _failure(self, look: _Look, ended: Ended) -> tuple[str, str, str] | None:
         spec, limit = look.spec, look.spec["backoffLimit"]
+        if ended.failure:
+            return "Failed", "PodFailurePolicy", ended.failure
+        if (lost := self._lost(look, ended)) is not None:
+            return lost
         restarts = sum(restarts_of(pod) for pod in look.active)
         is_in_place = spec["template"]["spec"]["restartPolicy"] == "OnFailure"
         if ended.failures > limit or (is_in_place and restarts and restarts >= limit):
@@ -227,8 +248,23 @@ class Jobs(Loop):
             return "Failed", "DeadlineExceeded", "Job was active longer than specified deadline"
         return None
 
+    def _lost(self, look: _Look, ended: Ended) -> tuple[str, str, str] | None:
+        """Judge by the indexes that failed for good."""
+        most, lost = look.spec.get("maxFailedIndexes"), len(ended.failed_indexes)
+        if most is not None and lost > most:
+            return (
+                "Failed",
+                "MaxFailedIndexesExceeded",
+                "Job has exceeded the specified maximal number of failed indexes",
+            )
+        if lost and lost + len(ended.indexes) >= look.spec["completions"]:
+            return "Failed", "FailedIndexes", "Job has failed indexes"
+        return None
+
     def _success(self, look: _Look, ended: Ended) -> tuple[str, str, str] | None:
         completions = look.spec.get("completions")
+        if matched := succeeds(look.spec.get("successPolicy"), ended.indexes):
+            return "Complete", "SuccessPolicy", matched
         if look.is_indexed:
             done = len(ended.indexes) >= look.spec["completions"]
         elif completions is None:
@@ -259,12 +295,13 @@ class Jobs(Loop):
             return
         waiting = len(look.terminating) if spec["podReplacementPolicy"] == "Failed" else 0
         missing = min(wanted - len(active) - waiting, _AT_ONCE)
-        if missing <= 0 or self._backoff_in(look) > 0:
+        if missing <= 0 or self._backoff_in(look, -1) > 0:
             return
         marks: list[int | None] = [None] * missing
         if look.is_indexed:
             busy = [*active, *(look.terminating if waiting else ())]
-            taken = ended.indexes | {index_of(pod) for pod in busy}
+            taken = ended.indexes | ended.failed_indexes | {index_of(pod) for pod in busy}
+            taken |= self._put_off(look)
             marks = [*first_indexes(spec["completions"], taken, missing)]
         await self._make(look, marks)
 
@@ -276,15 +313,28 @@ class Jobs(Loop):
         if completions is None:
             # The pods themselves know when the work is done: when one of them says so.
             return min(parallelism, len(look.active)) if ended.successes else parallelism
-        done = len(ended.indexes) if look.is_indexed else ended.successes
+        done = ended.successes + len(ended.failed_indexes)
         wanted: int = min(parallelism, completions - done)
         return max(0, wanted)
 
     async def _make(self, look: _Look, marks: list[int | None]) -> None:
         value = look.value
         namespace = value["metadata"]["namespace"]
+        failures = {
+            index_of(pod): failures_of(pod) + 1
+            for pod in sorted(look.pods, key=failures_of)
+            if is_failed(pod)
+            and verdict_of(pod, look.spec.get("podFailurePolicy")).action == "Count"
+        }
         tried = await asyncio.gather(
-            *(self.registry.create(PODS, namespace, _pod(value, mark)) for mark in marks),
+            *(
+                self.registry.create(
+                    PODS,
+                    namespace,
+                    _pod(value, mark, failures.get(-1 if mark is None else mark, 0)),
+                )
+                for mark in marks
+            ),
             return_exceptions=True,
         )
         for result in tried:
@@ -328,6 +378,8 @@ class Jobs(Loop):
         status = look.status
         if look.is_indexed and ended.indexes:
             status["completedIndexes"] = format_indexes(ended.indexes)
+        if ended.failed_indexes:
+            status["failedIndexes"] = format_indexes(ended.failed_indexes)
         if ended.held:
             look.pods = self.owned.of(look.value["metadata"]["uid"])
             status["uncountedTerminatedPods"] = ended.uncounted
@@ -390,21 +442,26 @@ class Jobs(Loop):
                 raise
         return None
 
-    def _backoff_in(self, look: _Look) -> float:
-        held = self._backoffs.get(look.value["metadata"]["uid"])
+    def _backoff_in(self, look: _Look, slot: int) -> float:
+        held = self._backoffs.get(look.value["metadata"]["uid"], {}).get(slot)
         return 0.0 if held is None else held.until - self.registry.now().timestamp()
+
+    def _put_off(self, look: _Look) -> set[int]:
+        """Return the indexes whose next try is not due yet."""
+        held = self._backoffs.get(look.value["metadata"]["uid"], {})
+        return {slot for slot in held if self._backoff_in(look, slot) > 0}
 
     def _later(self, look: _Look) -> float | None:
         """Return in how many seconds something is due; what became so meanwhile, at once."""
-        backoff, deadline = self._backoff_in(look), self._deadline_in(look)
-        waits = [backoff] if backoff > 0 else []
+        deadline = self._deadline_in(look)
+        waits = [self._backoff_in(look, slot) for slot in self._put_off(look)]
         if deadline is not None:
             waits.append(max(deadline, 0.0))
         return min(waits, default=None)
 
 
-def _pod(value: JsonObject, index: int | None) -> JsonObject:
-    """Return a pod of a Job; of an Indexed one, with its index."""
+def _pod(value: JsonObject, index: int | None, failures: int) -> JsonObject:
+    """Return a pod of a Job; of an Indexed one, with its index and how often that failed."""
     pod = pod_of(value, {})
     meta, spec = pod["metadata"], pod["spec"]
     meta["finalizers"] = [*meta.get("finalizers", ()), TRACKING]
@@ -413,6 +470,8 @@ def _pod(value: JsonObject, index: int | None) -> JsonObject:
     name = value["metadata"]["name"]
     meta["generateName"] = f"{name}-{index}-"
     meta["annotations"] = {**meta.get("annotations", {}), INDEX: str(index)}
+    if "backoffLimitPerIndex" in value["spec"]:
+        meta["annotations"][FAILURES] = str(failures)
     meta["labels"] = {**meta["labels"], INDEX: str(index)}
     spec.setdefault("hostname", f"{name}-{index}")
     reference = {"fieldRef": {"fieldPath": f"metadata.annotations['{INDEX}']"}}

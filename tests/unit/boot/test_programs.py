@@ -86,7 +86,8 @@ async def test_links_behind_a_proxy_are_passed_on(
 async def test_supervisor_finds_a_folder_for_each_program(tmp_path: Path) -> None:
     settings = Settings.of({"FEDGE_EDGE_DATA_DIR": str(tmp_path)})
     programs = await prepare(settings, {}, JOINED)
-    scan = write(programs, settings, folder=tmp_path / "s6")
+    said = {"slot": "", "version": "0.1.0"}
+    scan = write(programs, settings, said, {"A": "it's"}, folder=tmp_path / "s6")
     for program in programs:
         run = scan / program.name / "run"
         assert run.stat().st_mode & 0o777 == 0o700

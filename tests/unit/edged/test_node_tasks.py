@@ -13,12 +13,17 @@ from fedge_cri.fake import FakeRuntime
 from fedge_edged.images import Images
 from fedge_edged.node_pods import NodeObjects
 from fedge_edged.node_tasks.checks import Checks
+from fedge_edged.node_tasks.health import Health
+from fedge_edged.node_tasks.image import OwnImage
+from fedge_edged.node_tasks.installing import InstallError, Installing
 from fedge_edged.node_tasks.pulling import Pulling
 from fedge_edged.node_tasks.running import NodeTasks
 from fedge_edged.node_tasks.updating import Updating
+from fedge_edged.node_tasks.upgrading import Upgrading
 from fedge_objects import Change, JsonObject, ObjectKey, Version
-from fedge_operations import NODE_TASKS, CheckItem
+from fedge_operations import NODE_TASKS, CheckItem, Upgrade
 from fedge_service import KeptSettings, Process, load_plugins
+from fedge_slots import Installed, Slots, Was
 from tests.unit.edged.kit import Ears, LoopClock, change, secret
 
 pytestmark = pytest.mark.looptime
@@ -55,6 +60,35 @@ class Heard(Ears):
         return self.told[-1]
 
 
+class Unpacked(Installing):
+    """Puts a version into a slot without an image."""
+
+    def __init__(self, gateway: "Gateway") -> None:
+        self.gateway = gateway
+
+    async def image(self, upgrade: Upgrade, uid: str) -> Installed:  # noqa: ARG002
+        if self.gateway.cannot:
+            raise InstallError(self.gateway.cannot)
+        with self.gateway.slots.installing(upgrade.version) as part:
+            if part is not None:
+                part.described = Installed(name=upgrade.version, version=upgrade.version)
+        return Installed(name=upgrade.version, version=upgrade.version)
+
+
+class Works(Health):
+    """Says of the edge what the test says."""
+
+    def __init__(self, gateway: "Gateway") -> None:
+        self.gateway = gateway
+
+    async def now(self) -> Was:
+        return Was(linked=True)
+
+    async def missing(self, was: Was) -> str:
+        assert was.linked
+        return self.gateway.missing
+
+
 class Gateway:
     """What outlives edged: its disk, its runtime, its settings."""
 
@@ -67,6 +101,11 @@ class Gateway:
         self.services = ["meta", "edged", "twin"]
         self.restarts = 0
         self.restarted = asyncio.Event()
+        self.slots = Slots(folder)
+        self.own: OwnImage | None = None
+        self.asked = asyncio.Event()
+        self.cannot = ""
+        self.missing = ""
         self.version = 0
 
     @asynccontextmanager
@@ -88,12 +127,29 @@ class Gateway:
                     images=images, runtime=self.runtime, objects=self.objects, checks=checks
                 ),
                 updating=Updating(process),
+                upgrading=Upgrading(
+                    slots=self.slots,
+                    own=self.own,
+                    installing=Unpacked(self),
+                    checks=checks,
+                    health=Works(self),
+                ),
                 tasks=tasks,
             )
             yield node_tasks
             for each in asyncio.all_tasks() - {asyncio.current_task()}:
                 if each.get_name() == "t":
                     each.cancel()
+
+    def runs(self, slot: str, version: str) -> None:
+        """Have a version run."""
+        self.asked = asked = asyncio.Event()
+
+        class Own(OwnImage, frozen=True):
+            async def end(self) -> None:
+                asked.set()
+
+        self.own = Own(slot=slot, base="b", version=version, begin_anew=["/bin/false"])
 
     def _begin_anew(self) -> None:
         self.restarts += 1
@@ -341,3 +397,100 @@ async def test_services_of_another_process_are_named(gateway: Gateway) -> None:
         gateway.wants(tasks, update(FEDGE_EDGED_MAX_PODS="7"))
         told = await gateway.heard.phase("Failure")
     assert told["reason"].startswith("meta, twin run in another process than edged")
+
+
+def upgrade(version: str = "v2", **more: Any) -> JsonObject:
+    return {"upgrade": {"version": version, "image": "fedge/edge", **more}}
+
+
+async def test_version_that_proves_itself_is_kept_and_told(gateway: Gateway) -> None:
+    gateway.runs("", "v1")
+    async with gateway.running() as tasks:
+        gateway.wants(tasks, upgrade())
+        await gateway.asked.wait()
+    assert gateway.slots.state().trial is not None
+    gateway.runs("v2", "v2")
+    gateway.missing = "2 pods do not run"
+    async with gateway.running() as tasks:
+        keeping = asyncio.create_task(tasks._upgrading.keep_what_works())
+        gateway.wants(tasks, upgrade())
+        await asyncio.sleep(100)
+        assert gateway.heard.told[-1]["phase"] == "InProgress"
+        gateway.missing = ""
+        told = await gateway.heard.phase("Successful")
+        await keeping
+    assert [each["action"] for each in told["steps"]] == ["Check", "BackUp", "Upgrade"]
+    assert (told["currentVersion"], told["historicVersion"]) == ("v2", "v1")
+    assert gateway.slots.state().current == "v2"
+
+
+async def test_version_that_is_taken_back_is_told_by_the_one_before(gateway: Gateway) -> None:
+    gateway.runs("", "v1")
+    async with gateway.running() as tasks:
+        gateway.wants(tasks, upgrade())
+        await gateway.asked.wait()
+    gateway.slots.take_back("no link within 60 s")
+    async with gateway.running() as tasks:
+        gateway.wants(tasks, upgrade())
+        told = await gateway.heard.phase("Failure")
+    steps = [(each["action"], each["status"]) for each in told["steps"]]
+    assert steps[-2:] == [("Upgrade", "False"), ("RollBack", "True")]
+    assert told["reason"] == "v1 runs again: no link within 60 s"
+    assert told["currentVersion"] == "v1"
+
+
+async def test_killed_before_the_switch_it_is_switched_by_the_next(gateway: Gateway) -> None:
+    gateway.runs("", "v1")
+    async with gateway.running() as tasks:
+        gateway.wants(tasks, upgrade())
+        await gateway.asked.wait()
+    gateway.runs("", "v1")
+    async with gateway.running() as tasks:
+        gateway.wants(tasks, upgrade())
+        await gateway.asked.wait()
+    assert gateway.heard.told[-1]["phase"] == "InProgress"
+
+
+async def test_somebody_has_to_agree_before_anything_is_fetched(gateway: Gateway) -> None:
+    gateway.runs("", "v1")
+    async with gateway.running() as tasks:
+        gateway.wants(tasks, upgrade(requireConfirmation=True))
+        await asyncio.sleep(1000)
+        told = gateway.heard.told[-1]
+        assert told["steps"][-1]["action"] == "WaitingConfirmation"
+        assert told["steps"][-1]["status"] == "Unknown"
+        assert "fedge node upgrade a --confirm" in told["reason"]
+        assert not gateway.slots.folder.exists()
+    async with gateway.running() as tasks:  # a restart does not agree for anybody
+        gateway.wants(tasks, upgrade(requireConfirmation=True))
+        await asyncio.sleep(100)
+        assert not gateway.slots.folder.exists()
+        gateway.wants(tasks, upgrade(requireConfirmation=True, confirmed=True))
+        await gateway.asked.wait()
+    steps = [(each["action"], each["status"]) for each in gateway.heard.told[-1]["steps"]]
+    assert steps == [("Check", "True"), ("WaitingConfirmation", "True"), ("BackUp", "True")]
+
+
+async def test_version_that_cannot_be_had_changes_nothing(gateway: Gateway) -> None:
+    gateway.runs("", "v1")
+    gateway.cannot = "fedge/edge:v2 cannot be had: not found"
+    async with gateway.running() as tasks:
+        gateway.wants(tasks, upgrade())
+        told = await gateway.heard.phase("Failure")
+    assert told["reason"] == gateway.cannot
+    assert not gateway.asked.is_set()
+
+
+async def test_version_that_runs_already_is_no_switch(gateway: Gateway) -> None:
+    gateway.runs("v2", "v2")
+    async with gateway.running() as tasks:
+        gateway.wants(tasks, upgrade())
+        await gateway.heard.phase("Successful")
+    assert not gateway.asked.is_set()
+
+
+async def test_edge_that_does_not_run_from_the_image_says_so(gateway: Gateway) -> None:
+    async with gateway.running() as tasks:
+        gateway.wants(tasks, upgrade())
+        told = await gateway.heard.phase("Failure")
+    assert "does not run from the image" in told["reason"]

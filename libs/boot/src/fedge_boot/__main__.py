@@ -4,9 +4,10 @@ import asyncio
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import NoReturn
 
-from fedge_boot import supervision
+from fedge_boot import copying, supervision, versions
 from fedge_boot.enrolling import join
 from fedge_boot.errors import BootError
 from fedge_boot.programs import identity_of, prepare
@@ -18,6 +19,7 @@ from fedge_boot.surroundings import (
     keep_in_memory,
     mounts,
 )
+from fedge_slots import Slots
 
 
 def start() -> NoReturn:
@@ -31,6 +33,12 @@ def start() -> NoReturn:
     settings = Settings.of(environment)
     there = mounts()
     check_volume(settings.data, there)
+    slots = Slots(settings.data)
+    if not environment.get(versions.SLOT_VARIABLE):
+        own = versions.base()
+        if slot := versions.choose(slots, settings, own, say=say):
+            os.environ["FEDGE_BOOT_BASE"] = own
+            versions.guard(slots, slot)
     if warning := check_socket(settings.socket):
         say(warning)
     keep_in_memory(settings.in_memory, there)
@@ -42,9 +50,41 @@ def start() -> NoReturn:
             ("0.0.0.0", settings.mqtt_port, "FEDGE_BOOT_MQTT_PORT"),  # noqa: S104 - as the broker
         ]
     )
-    programs = asyncio.run(prepare(settings, environment, joined))
-    say(f"starting {joined.node}: broker and services")
-    supervision.run(programs, settings)
+    trial = slots.state().trial
+    is_closed = trial is not None and trial.broker_kept
+    programs = asyncio.run(prepare(settings, environment, joined, is_closed=is_closed))
+    said = versions.about(slots, environment)
+    say(f"starting {joined.node}: broker and services of version {said['version']}")
+    supervision.run(programs, settings, said, environment)
+
+
+def enter(slot: str) -> NoReturn:
+    """Begin the edge of a version in the volume; where that cannot be, the guard looks again."""
+    settings = Settings.of(dict(os.environ))
+    versions.enter(Slots(settings.data), slot, settings)
+
+
+def judge(child: int) -> int:
+    """End a version whose time to prove itself is up; the guard begins the one before."""
+    settings = Settings.of(dict(os.environ))
+    if versions.judge(Slots(settings.data), settings, say=say):
+        versions.AGAIN.touch()
+        os.kill(child, signal.SIGTERM)
+    return 0
+
+
+def copy(target: str) -> int:
+    """Copy this version into a slot, and see whether it could start."""
+    copying.copy(Path(target))
+    return check()
+
+
+def check() -> int:
+    """See whether this version could start."""
+    if wrong := copying.check():
+        say(wrong)
+        return 1
+    return 0
 
 
 def say(text: str) -> None:
@@ -59,7 +99,17 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     signal.signal(signal.SIGINT, lambda *_: sys.exit(0))
     try:
-        start()
+        match sys.argv[1:]:
+            case ["enter", slot]:
+                enter(slot)
+            case ["judge", child]:
+                return judge(int(child))
+            case ["copy", target]:
+                return copy(target)
+            case ["check"]:
+                return check()
+            case _:
+                start()
     except BootError as exc:
         say(str(exc))
         return exc.code

@@ -22,6 +22,8 @@ from fedge_sealing import write_private
 SERVICES: Final = ("meta", "edged", "twin")
 FORWARD: Final = "127.0.0.1:5670"
 """What the links dial where only a proxy leads to the cloud."""
+ABOUT: Final = Path("/run/fedge-s6/about.json")
+"""What `fedge_boot.health` and edged are told."""
 READY_FD: Final = 3
 """Where the services tell s6 that all of them are ready."""
 _FOR_NOBODY_ELSE: Final = frozenset({"FEDGE_JOIN_TOKEN", "FEDGE_JOIN_TOKEN_FILE"})
@@ -49,7 +51,11 @@ def identity_of(settings: Settings, environment: Mapping[str, str]) -> Identity:
 
 
 async def prepare(
-    settings: Settings, environment: Mapping[str, str], joined: Joined
+    settings: Settings,
+    environment: Mapping[str, str],
+    joined: Joined,
+    *,
+    is_closed: bool = False,
 ) -> tuple[Program, Program]:
     """Write what the broker reads, and return the broker and the services.
 
@@ -57,6 +63,7 @@ async def prepare(
         settings: of the container.
         environment: of the container.
         joined: as whom the gateway joined, and where its links lead.
+        is_closed: whether devices are kept out.
     """
     identity = identity_of(settings, environment)
     admin = User(name="fedge", password=_kept_password(settings.data / "broker-password"))
@@ -80,7 +87,8 @@ async def prepare(
         listen=[("127.0.0.1", settings.amqp_port)],
         dist_port=settings.dist_port,
         plugins=EDGE_PLUGINS,
-        mqtt=("0.0.0.0", settings.mqtt_port),  # noqa: S104 - devices come from the host's network
+        # devices come from the host's network
+        mqtt=("127.0.0.1" if is_closed else "0.0.0.0", settings.mqtt_port),  # noqa: S104
         mqtt_anonymous=settings.anonymous,
         memory_bytes=settings.broker_memory_bytes,
         is_small=True,
@@ -105,6 +113,7 @@ async def prepare(
                 "FEDGE_EDGED_SECCOMP_PROFILE_DIR": str(settings.data / "seccomp"),
                 **given,
                 "FEDGE_SERVICE_READY_FD": str(READY_FD),
+                "FEDGE_EDGED_BOOT_FILE": str(ABOUT),
                 "FEDGE_EDGE_NODE_NAME": joined.node,
                 "FEDGE_EDGE_DATA_DIR": str(settings.data),
                 "FEDGE_EDGE_AMQP_URL": f"amqp://{account}@127.0.0.1:{settings.amqp_port}/",

@@ -6,22 +6,19 @@ start at once, side by side: pods are to be back before the broker is. They end 
 services, while the broker still takes what they have to say, then the broker.
 """
 
-import ctypes
 import json
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, NoReturn
 
-from fedge_boot.errors import BootError
-from fedge_boot.programs import READY_FD, Program
+from fedge_boot import versions
+from fedge_boot.programs import ABOUT, READY_FD, Program
 from fedge_boot.settings import Settings
 
-FOLDER: Final = Path("/run/fedge-s6")
+FOLDER: Final = versions.S6_FOLDER
 _SCAN: Final = FOLDER / "scan"
-ABOUT: Final = FOLDER / "about.json"
-"""What `fedge_boot.health` looks at."""
 LONGEST_WAIT_SECONDS: Final = 30
 """At most so long a program that ends again and again is waited with."""
 _CALM_SECONDS: Final = 60
@@ -50,6 +47,11 @@ s6-svc -wD -T {_STOP_SECONDS}000 -d {_SCAN}/services
 s6-svc -wD -T {_STOP_SECONDS}000 -d {_SCAN}/broker
 exec s6-svscanctl -t {_SCAN}
 """
+_BEGIN_ANEW: Final = f"""\
+#!/bin/sh
+: >{versions.AGAIN}
+exec {_SCAN}/.s6-svscan/SIGTERM
+"""
 _POWER: Final = f"""\
 #!/bin/sh
 # the machine is about to go down: edged ends pods orderly, if it is set up to
@@ -57,24 +59,40 @@ pid=$(s6-svstat -o pid {_SCAN}/services) && [ "$pid" -gt 0 ] && kill -s PWR "$pi
 """
 
 
-def write(programs: Sequence[Program], settings: Settings, *, folder: Path = FOLDER) -> Path:
-    """Write what s6 reads; return the folder that it is to scan."""
+def write(
+    programs: Sequence[Program],
+    settings: Settings,
+    said: Mapping[str, object],
+    environment: Mapping[str, str],
+    *,
+    folder: Path = FOLDER,
+) -> Path:
+    """Write what s6 reads.
+
+    Args:
+        programs: that are kept running.
+        settings: of the container.
+        said: what the services are told of the image.
+        environment: of the container, for whoever begins anew.
+        folder: where to.
+
+    Returns:
+        The folder that it is to scan.
+    """
     scan = folder / _SCAN.name
     own = scan / ".s6-svscan"
     own.mkdir(parents=True, exist_ok=True)
     for name, text in (
         ("SIGTERM", _STOP), ("SIGINT", _STOP), ("SIGQUIT", _STOP), ("SIGPWR", _POWER),
-        ("finish", "#!/bin/sh\nexit 0\n"), ("crash", "#!/bin/sh\nexit 1\n"),
+        ("finish", _finish(said, environment)), ("crash", "#!/bin/sh\nexit 1\n"),
     ):  # fmt: skip
         _script(own / name, text)
     (folder / "back-off").write_text(_BACK_OFF)
+    _script(folder / "begin-anew", _BEGIN_ANEW)
     for program in programs:
         place = scan / program.name
         place.mkdir(exist_ok=True)
-        exports = "".join(
-            f"export {name}={shlex.quote(value)}\n"
-            for name, value in sorted(program.environment.items())
-        )
+        exports = _exports(program.environment)
         _script(
             place / "run",
             f"#!/bin/sh\n. {folder}/back-off\nexec 2>&1\ncd /\n{exports}"
@@ -88,6 +106,7 @@ def write(programs: Sequence[Program], settings: Settings, *, folder: Path = FOL
         "mqtt_port": settings.mqtt_port,
         "socket": str(settings.socket),
         "scan": str(scan),
+        **said,
     }
     (folder / ABOUT.name).write_text(json.dumps(about))
     return scan
@@ -98,16 +117,36 @@ def _script(path: Path, text: str) -> None:
     path.chmod(0o700)
 
 
-def run(programs: Sequence[Program], settings: Settings) -> NoReturn:
+def _exports(environment: Mapping[str, str]) -> str:
+    return "".join(
+        f"export {name}={shlex.quote(value)}\n"
+        for name, value in sorted(environment.items())
+        if name.isidentifier()
+    )
+
+
+def _finish(said: Mapping[str, object], environment: Mapping[str, str]) -> str:
+    """Return what s6 becomes once all have ended: in a slot its guard looks what is next."""
+    if said["slot"]:
+        return "#!/bin/sh\nexit 0\n"
+    return (
+        f"#!/bin/sh\n[ -e {versions.AGAIN} ] || exit 0\n{_exports(environment)}"
+        "exec /usr/bin/python3 -m fedge_boot\n"
+    )
+
+
+def run(
+    programs: Sequence[Program],
+    settings: Settings,
+    said: Mapping[str, object],
+    environment: Mapping[str, str],
+) -> NoReturn:
     """Become s6, which runs the programs until the container is stopped.
 
     Raises:
         BootError: there is no place in memory for what it reads.
     """
-    FOLDER.mkdir(exist_ok=True)
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.mount(b"tmpfs", os.fsencode(FOLDER), b"tmpfs", 0, b"mode=0700,size=1m") != 0:
-        raise BootError(f"{FOLDER} cannot be mounted: {os.strerror(ctypes.get_errno())}")
-    scan = write(programs, settings)
-    environment = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8"}
-    os.execvpe("s6-svscan", ["s6-svscan", "-t0", str(scan)], environment)  # noqa: S606 - no shell
+    versions.mount_s6_folder()
+    scan = write(programs, settings, said, environment)
+    own = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8"}
+    os.execvpe("s6-svscan", ["s6-svscan", "-t0", str(scan)], own)  # noqa: S606 - no shell

@@ -191,6 +191,69 @@ def revoke_node(
     typer.echo(f"node {node_name} revoked")
 
 
+@node.command(
+    name="upgrade",
+    epilog=examples(
+        "fedge node upgrade gw-1 --image registry.example/fedge/edge:0.2.0",
+        "fedge node upgrade gw-1 --confirm",
+        "fedge node upgrade --file edge-0.2.0.tar",
+    ),
+)
+def upgrade_node(
+    node_name: Annotated[str, typer.Argument(metavar="NODE", show_default=False)] = "",
+    image: Annotated[
+        str, typer.Option("--image", help="What the node fetches, with its tag or digest.")
+    ] = "",
+    file: Annotated[
+        Path | None,
+        typer.Option("--file", help="An archive of the image; at the gateway itself, as root."),
+    ] = None,
+    confirm: Annotated[
+        bool, typer.Option("--confirm", help="Agree to the upgrade that the node waits with.")
+    ] = False,
+    ask: Annotated[
+        bool, typer.Option("--ask", help="Have the node wait until somebody agrees.")
+    ] = False,
+    digest: Annotated[
+        str, typer.Option("--digest", help="With --file: what the image has to be.")
+    ] = "",
+    timeout: Annotated[
+        str, typer.Option("--timeout", help="How long the new version has to prove itself.")
+    ] = "5m",
+    edge_socket: Annotated[
+        Path, typer.Option("--edge-socket", help="With --file: edged's own socket.")
+    ] = Path("/var/lib/fedge/run/edged/edged.sock"),
+    kubeconfig: Kubeconfig = None,
+) -> None:
+    """Bring a node to another version; one that does not work is taken back by itself.
+
+    Pods run on meanwhile. The new version has to do all that the one before did: its services
+    answer, its pods run, its link to the cloud is up if it was.
+    """
+    from fedge_cli import node_upgrading  # noqa: PLC0415 - only this command's
+
+    with told():
+        if sum([bool(image), file is not None, confirm]) != 1:
+            raise UsageError("name one of --image, --file and --confirm")
+        seconds = round(parse_seconds(timeout))
+        if file is not None:
+            node_upgrading.upgrade_here(
+                edge_socket, file, node=node_name, digest=digest, seconds=seconds, say=typer.echo
+            )
+            return
+        if not node_name:
+            raise UsageError("name the node: `fedge get nodes` lists them")
+        from fedge_cli import kubeconfig as access  # noqa: PLC0415
+        from fedge_cli.api import Api  # noqa: PLC0415
+
+        with Api.opened(access.load(access.find(kubeconfig))) as api:
+            if confirm:
+                node_upgrading.confirm(api, node_name, say=typer.echo)
+                return
+            job = node_upgrading.job_for(node_name, image, seconds=seconds, confirm=ask)
+            node_upgrading.upgrade(api, job, say=typer.echo)
+
+
 @ca.command(epilog=examples("fedge ca rotate"))
 def rotate(
     after: Annotated[

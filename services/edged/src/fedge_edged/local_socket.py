@@ -1,4 +1,4 @@
-"""Logs and commands at the node itself, with the cloud away.
+"""Logs, commands and upgrades at the node itself, with the cloud away.
 
 A Unix socket that only root may open. A client sends one line of JSON that says what it wants; from
 then on both sides send frames: four bytes of length, then a channel's number and its content, as in
@@ -9,10 +9,10 @@ import asyncio
 import base64
 import json
 import struct
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from typing_extensions import override
@@ -22,6 +22,9 @@ from fedge_edged.log_requests import LogRequests
 from fedge_edged.logs import LogError
 from fedge_edged.node_pods import NodePods
 from fedge_edged.streams import Sink
+
+if TYPE_CHECKING:
+    from fedge_edged.node_tasks.at_the_node import AtTheNode
 
 log = structlog.stdlib.get_logger("fedge.edged")
 
@@ -33,8 +36,17 @@ _STDOUT, _STATUS = b"\1", b"\3"
 class LocalSocket:
     """Serves whoever is root on the node."""
 
-    def __init__(self, path: Path, *, pods: NodePods, logs: LogRequests, execs: Execs) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        pods: NodePods,
+        logs: LogRequests,
+        execs: Execs,
+        at_the_node: Callable[[], "AtTheNode"],
+    ) -> None:
         self._path = path
+        self._at_the_node = at_the_node
         self._pods = pods
         self._logs = logs
         self._execs = execs
@@ -64,6 +76,13 @@ class LocalSocket:
             writer.close()
 
     async def _answer(self, data: Mapping[str, Any], sink: "_Frames") -> None:
+        match data["do"]:
+            case "version":
+                await self._at_the_node().tell(sink)
+                return
+            case "upgrade":
+                await self._at_the_node().upgrade(data, sink)
+                return
         data = {**data, "container": self._container(data)}
         match data["do"]:
             case "logs":

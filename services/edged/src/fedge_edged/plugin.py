@@ -50,7 +50,10 @@ from fedge_service import Ready, ServicePlugin
 from fedge_store import BegunRequests, ObjectReader
 
 if TYPE_CHECKING:
+    from fedge_edged.node_tasks.at_the_node import AtTheNode
     from fedge_edged.node_tasks.running import NodeTasks
+    from fedge_edged.node_tasks.upgrading import Upgrading
+    from fedge_fabric.fabric import Fabric
 
 log = structlog.stdlib.get_logger("fedge.edged")
 
@@ -77,6 +80,9 @@ class _Edged:
         self._tasks = tasks
         self._objects = objects = NodeObjects()
         self._node_tasks: NodeTasks | None = None
+        self._upgrading: Upgrading | None = None
+        self._at_the_node: AtTheNode | None = None
+        self.fabric: Fabric | None = None
         self._report_node_now = asyncio.Event()
         self.reporting = Reporting(
             node=self.node,
@@ -161,6 +167,7 @@ class _Edged:
             pods=self.pods,
             logs=self.log_requests,
             execs=self.execs,
+            at_the_node=self._serve_at_the_node,
         )
         self.log_rotation = LogRotation(
             runtime=runtime,
@@ -296,9 +303,53 @@ class _Edged:
                     checks=Checks(data),
                 ),
                 updating=Updating(),
+                upgrading=self.upgrading,
                 tasks=self._tasks,
             )
         return self._node_tasks
+
+    def _serve_at_the_node(self) -> "AtTheNode":
+        if self._at_the_node is None:
+            from fedge_edged.node_tasks.at_the_node import AtTheNode  # noqa: PLC0415
+
+            self._at_the_node = AtTheNode(self.node, self.upgrading)
+        return self._at_the_node
+
+    @property
+    def was_upgraded(self) -> bool:
+        """Whether this edge ran, or runs, another version than that of its container's image."""
+        versions = self.settings.edge.data_dir / "versions" / "state.json"
+        return self.settings.boot_file is not None and versions.exists()
+
+    @property
+    def upgrading(self) -> "Upgrading":
+        """What brings this edge to another version; loaded when it is to."""
+        if self._upgrading is None:
+            from fedge_edged.node_tasks.checks import Checks  # noqa: PLC0415
+            from fedge_edged.node_tasks.health import Health  # noqa: PLC0415
+            from fedge_edged.node_tasks.image import OwnImage  # noqa: PLC0415
+            from fedge_edged.node_tasks.installing import Installing  # noqa: PLC0415
+            from fedge_edged.node_tasks.upgrading import Upgrading  # noqa: PLC0415
+            from fedge_slots import Slots  # noqa: PLC0415
+
+            data = self.settings.edge.data_dir
+            slots = Slots(data)
+            self._upgrading = Upgrading(
+                slots=slots,
+                own=OwnImage.told(self.settings.boot_file),
+                installing=Installing(
+                    slots=slots,
+                    runtime=self.runtime,
+                    images=self.images,
+                    logs=self.settings.pod_log_dir,
+                ),
+                checks=Checks(data),
+                health=Health(
+                    broker=lambda: self.fabric,
+                    workers=lambda: self.pods.workers,
+                ),
+            )
+        return self._upgrading
 
     async def report_node(self) -> None:
         """Report the node's status when it changed, when asked, and every so often."""
@@ -408,6 +459,9 @@ async def _serve_broker(edged: _Edged, ready: Ready, streams: asyncio.TaskGroup)
     handlers.subscribe()
     lost = await edged.execs.begun_before()
     async with fabric.running(), asyncio.TaskGroup() as tasks:
+        edged.fabric = fabric
+        if edged.was_upgraded:
+            tasks.create_task(edged.upgrading.keep_what_works(), name="keep what works")
         # what was stored before our queue was there
         await edged.read_store()
         await handlers.tell_lost(lost)

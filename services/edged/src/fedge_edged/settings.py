@@ -101,6 +101,9 @@ class EdgedSettings(ServiceSettings):
     shutdown_grace_critical_seconds: float = Field(default=0.0, ge=0)
     """The part of it that is kept for critical pods, which end last."""
 
+    boot_file: Path | None = None
+    """What the first process of the edge's image tells of it; the image sets this itself."""
+
     static_pod_dir: Path | None = None
     """Folder of manifests of pods that the node runs of its own accord; none if not set."""
 

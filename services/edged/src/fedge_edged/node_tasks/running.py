@@ -10,9 +10,10 @@ import structlog
 from fedge_edged.node_tasks.diary import Diary
 from fedge_edged.node_tasks.pulling import Pulling
 from fedge_edged.node_tasks.updating import Updating
+from fedge_edged.node_tasks.upgrading import Upgrading
 from fedge_edged.ports import Clock
 from fedge_objects import Change, JsonObject, ObjectKey, Version
-from fedge_operations import NODE_TASKS, Progress, Pull, Task, Update, read_task
+from fedge_operations import NODE_TASKS, Progress, Pull, Task, Update, Upgrade, read_task
 
 log = structlog.stdlib.get_logger("fedge.edged")
 
@@ -48,6 +49,7 @@ class NodeTasks:
         reporter: TaskReporter,
         pulling: Pulling,
         updating: Updating,
+        upgrading: Upgrading,
         tasks: asyncio.TaskGroup,
     ) -> None:
         self._folder = folder
@@ -56,6 +58,7 @@ class NodeTasks:
         self._reporter = reporter
         self._pulling = pulling
         self._updating = updating
+        self._upgrading = upgrading
         self._tasks = tasks
         self._one_at_a_time = asyncio.Lock()
         self._known: dict[ObjectKey, tuple[Version, Task | None]] = {}
@@ -84,6 +87,7 @@ class NodeTasks:
             self._drop(was)
         if task is None:
             return
+        self._upgrading.saw(task)
         self._reporter.applied(key, version)
         self._look_at(key, task)
 
@@ -125,9 +129,10 @@ class NodeTasks:
                     async with self._one_at_a_time:
                         diary.begin()
                         await self._updating.do(task, update, diary)
-                case _:
-                    diary.begin()
-                    diary.end("this fedge cannot upgrade itself: it does not run from the image")
+                case Upgrade() as upgrade:
+                    async with self._one_at_a_time:
+                        diary.begin()
+                        await self._upgrading.do(task, upgrade, diary)
         except OSError as exc:
             # its file cannot be written: what is not on the disk is not told either
             log.warning("task_waits", task=task.name, reason=str(exc))

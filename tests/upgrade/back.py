@@ -1,0 +1,158 @@
+"""A gateway comes back by itself from versions that do not work: ``make test-upgrade``.
+
+Takes several minutes: a version that does not work has its time before it is taken back.
+"""
+
+import asyncio
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fedge_cli.demo import EDGE, Story
+from images.cached import edge_image
+from tests.upgrade.derived import derive
+from tests.upgrade.system import (
+    becomes,
+    ended,
+    entry_of,
+    flow,
+    give,
+    make_job,
+    running,
+    state_of,
+)
+
+pytestmark = [pytest.mark.stack, pytest.mark.containerd, pytest.mark.timeout(900)]
+
+SITE = "usr/local/lib/python3.13/dist-packages"
+CLI = [sys.executable, "-m", "fedge_cli"]
+
+
+def broken(module: str, text: str) -> dict[str, str]:
+    """Return what makes a version whose module is another."""
+    folder, _, name = module.rpartition("/")
+    return {
+        f"{SITE}/{folder}/{name}.py": text,
+        # compiled ahead, and not looked up against its source
+        f"{SITE}/{folder}/__pycache__/.wh.{name}.cpython-313.opt-2.pyc": "",
+    }
+
+
+VERSIONS = {
+    "0.2.0": {"etc/fedge-release": "0.2.0\n"},
+    # looked at when meta serves, not when it is loaded
+    "0.3.0": broken("fedge_meta/keeping", "raise RuntimeError('this version does not work')\n"),
+    "0.4.0": broken("fedge_boot/enrolling", "def join(*_, **__):\n    raise SystemExit(9)\n"),
+    "0.5.0": broken("fedge_twin/plugin", "raise ImportError('a library is missing')\n"),
+    "0.6.0": {"etc/fedge-release": "0.6.0\n"},
+}
+
+
+@pytest.fixture(scope="module")
+def archives(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("images")
+    base = edge_image().archive
+    found = {}
+    for version, files in VERSIONS.items():
+        found[version] = folder / f"{version}.tar"
+        derive(base, found[version], version=version, files=files)
+    return found
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
+    with running(tmp_path_factory.mktemp("stack"), edge_image().archive) as story:
+        yield story
+
+
+async def here(story: Story, *arguments: str) -> str:
+    """Run ``fedge node upgrade`` on the gateway."""
+    edge = story.stack.edge(EDGE).parts
+    socket = edge.folder / "data" / "run" / "edged" / "edged.sock"
+    command = [*CLI, "node", "upgrade", *arguments, f"--edge-socket={socket}"]
+    return await edge.host.run(*command, timeout_seconds=300)
+
+
+async def test_versions_that_do_not_work_are_taken_back_one_after_the_other(
+    story: Story, archives: dict[str, Path]
+) -> None:
+    before = await story.container_running()
+    # services that never come to be ready; a first process that ends; one that does not even load
+    for version, says in (
+        ("0.3.0", "did not work as the one before within 30 s"),
+        ("0.4.0", "ended 2 times before it was ready"),
+        ("0.5.0", "does not run here"),
+    ):
+        await give(story, archives[version])
+        make_job(story, f"to-{version}", version, timeoutSeconds=30)
+        status = await ended(story, f"to-{version}")
+        entry = entry_of(status)
+        assert status["phase"] == "Failure", json.dumps(status, indent=1)
+        assert says in entry["reason"]
+        assert state_of(story)["current"] == ""
+        assert (await story.container_running()).id == before.id
+        await story.node_ready("True")
+        last = flow(status)[-1]
+        assert last == (("BackUp", "False") if version == "0.5.0" else ("RollBack", "True"))
+
+
+def waits(status: dict[str, Any]) -> bool:
+    steps = [
+        step for entry in status.get("nodeStatus") or () for step in entry.get("actionFlow") or ()
+    ]
+    return any(each["action"] == "WaitingConfirmation" for each in steps)
+
+
+async def test_somebody_agrees_by_the_command(story: Story, archives: dict[str, Path]) -> None:
+    before = await story.container_running()
+    await give(story, archives["0.2.0"])
+    make_job(story, "asks", "0.2.0", requireConfirmation=True)
+    await becomes(story, "asks", waits)
+    process = await asyncio.create_subprocess_exec(
+        *CLI, "node", "upgrade", EDGE, "--confirm", f"--kubeconfig={story.stack.kubeconfig}",
+        stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    out, _ = await process.communicate()
+    assert out.decode() == f"agreed: node {EDGE}, version 0.2.0\n"
+    status = await ended(story, "asks")
+    assert status["phase"] == "Completed", json.dumps(status, indent=1)
+    assert (await story.container_running()).id == before.id
+
+
+async def test_from_a_file_with_the_line_cut_and_still_there_after_a_restart(
+    story: Story, archives: dict[str, Path]
+) -> None:
+    before = await story.container_running()
+    edge = story.stack.edge(EDGE)
+    await story.cut_line()
+    said = await here(story, f"--file={archives['0.6.0']}", "--timeout=60s")
+    assert said.splitlines() == [
+        "version 0.6.0 is installed",
+        "trying it",
+        f"node {EDGE} runs 0.6.0",
+    ]
+    assert "it runs already" in await here(story, f"--file={archives['0.6.0']}")
+    # the container starts anew, as after a power cut: from the image that it was made of
+    await edge.parts.services.stop()
+    await edge.parts.services.start()
+    await edge.parts.services.ready(timeout_seconds=60)
+    assert json.loads(await here_version(story))["version"] == "0.6.0"
+    assert state_of(story)["current"].startswith("0.6.0-")
+    assert (await story.container_running()).id == before.id
+    await edge.heal()
+    await story.node_ready("True")
+
+
+async def here_version(story: Story) -> str:
+    """Return what edged tells at the gateway."""
+    edge = story.stack.edge(EDGE).parts
+    socket = edge.folder / "data" / "run" / "edged" / "edged.sock"
+    code = (
+        "import sys, json, pathlib; from fedge_cli.node_upgrading import _tell;"
+        "print(json.dumps(_tell(pathlib.Path(sys.argv[1]))))"
+    )
+    return await edge.host.run(sys.executable, "-c", code, str(socket))

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.broker
 NODES, PODS_EACH = 24, 2
 FAULTS = int(os.environ.get("FEDGE_REPLICA_FAULTS", "2"))
 """More make a long run."""
-SIGNALS = (signal.SIGKILL, signal.SIGTERM)
+SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP)
 
 
 async def stream(made: World, chance: random.Random, stop: asyncio.Event) -> None:
@@ -57,9 +57,13 @@ async def test_statuses_end_in_the_newest_and_nothing_is_deleted_whichever_repli
         stop = asyncio.Event()
         streaming = asyncio.create_task(stream(made, chance, stop))
         for number in range(FAULTS):
-            await made.end(chance.choice(made.replicas), SIGNALS[number % len(SIGNALS)])
-            await made.shared()
-            await made.start()
+            replica, fault = chance.choice(made.replicas), SIGNALS[number % len(SIGNALS)]
+            if fault is signal.SIGSTOP:
+                await made.paused(replica)
+            else:
+                await made.end(replica, fault)
+                await made.shared()
+                await made.start()
             await made.shared()
         stop.set()
         await streaming

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import signal
 import sys
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
@@ -173,12 +174,22 @@ class World:
         self.replicas.append(replica)
         return replica
 
-    async def end(self, replica: Replica, signal: int) -> None:
+    async def end(self, replica: Replica, fault: int) -> None:
         """Send a signal that ends a controller, and wait until it has."""
         self.replicas.remove(replica)
-        replica.process.send_signal(signal)
+        replica.process.send_signal(fault)
         async with asyncio.timeout(DEADLINE_SECONDS):
             await replica.process.wait()
+
+    async def paused(self, replica: Replica) -> None:
+        """Stop a controller until the others have its nodes, and let it go on."""
+        self.replicas.remove(replica)
+        replica.process.send_signal(signal.SIGSTOP)
+        try:
+            await self.shared()
+        finally:
+            self.replicas.append(replica)
+            replica.process.send_signal(signal.SIGCONT)
 
     async def until(self, condition: Callable[[], object], what: Callable[[], object]) -> None:
         """Wait for what shows in this process or in files."""

@@ -277,6 +277,10 @@ class Hub:
                 _wanted(_object("pods", "a", pod_object("a"), 5)),
                 _wanted(_object("pods", "a", None, 6)),
                 Sample(str(Address(NODE, MessageClass.STATE, ("pods",))), listed),
+                Sample(
+                    str(Address(NODE, MessageClass.REQUEST, ("statuses",))),
+                    Envelope(type=kinds.STATUSES_ASKED, source="/cloud/controller"),
+                ),
             ],
             "hub.up.state": [
                 _alive(),

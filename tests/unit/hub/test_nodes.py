@@ -411,6 +411,42 @@ async def test_report_of_what_nobody_tells_of_is_refused_in_the_end_and_asked_fo
     assert hub.world.asked == ["statuses"]
 
 
+async def test_what_one_hub_refused_is_asked_for_once_another_was_told_of_it(hub: Hub) -> None:
+    other = Nodes(
+        store=hub.store,
+        down=hub.world,
+        cloud=hub.world,
+        clock=hub.world,
+        absent_after_heartbeats=3,
+    )
+    lease = ObjectKey("leases", "d", "a")
+    await hub.arrives()
+    with pytest.raises(UnavailableError):
+        await hub.nodes.check_speaks_for_itself(NODE, lease)
+    hub.world.asked.clear()
+    await hub.nodes.heard(NODE, 10)
+    assert hub.world.asked == []
+    await other.listed(NODE, "leases", set(), Version(6, 6))
+    for _ in range(2):
+        await hub.nodes.heard(NODE, 10)
+        assert hub.world.asked == ["statuses"]
+
+
+async def test_statuses_are_asked_of_a_node_that_is_there(hub: Hub) -> None:
+    await hub.nodes.ask_statuses(NODE)
+    assert hub.world.asked == []
+    await hub.arrives()
+    hub.world.asked.clear()
+    await hub.nodes.ask_statuses(NODE)
+    assert hub.world.asked == ["statuses"]
+    hub.world.time += 31
+    await hub.nodes.ask_statuses(NODE)
+    assert hub.world.asked == ["statuses"]
+    hub.world.time -= 31
+    hub.world.linked = False
+    await hub.nodes.ask_statuses(NODE)
+
+
 async def test_node_that_has_the_same_content_in_an_older_version_lacks_nothing(hub: Hub) -> None:
     await hub.arrives()
     await hub.nodes.want(NODE, change("a", 5, 5, content=1))

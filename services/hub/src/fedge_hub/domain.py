@@ -53,7 +53,8 @@ class Nodes:
         self._clock = clock
         self._absent_after = absent_after_heartbeats
         self._believed_unknown = believed_unknown_seconds
-        self._unknown_since: dict[NodeName, float] = {}
+        self._unknown_since: dict[NodeName, tuple[float, str]] = {}
+        """Since when, and of which resource first, a node reports what nobody has told of."""
 
     async def want(self, node: NodeName, change: Change) -> None:
         """Take note of what ``node`` should have, and send it if the node is there."""
@@ -138,6 +139,7 @@ class Nodes:
         await self._store.mark_seen(
             node, Sighting(at=now, interval_seconds=interval_seconds, backlog=backlog)
         )
+        await self._ask_once_known(node)
         if before is None or is_back or before.settled:
             return
         asked_at = before.asked_at
@@ -146,6 +148,14 @@ class Nodes:
             log.warning("node_not_compared", node=node)
             await self._store.mark_settled(node)
             await self._send_unsent(node)
+
+    async def _ask_once_known(self, node: NodeName) -> None:
+        """Ask for what may have been refused here, once another replica of hub was told of it."""
+        unknown = self._unknown_since.get(node)
+        if unknown is None or unknown[1] not in await self._store.listed(node):
+            return
+        if self._unknown_since.pop(node, None) is not None:
+            await self._ask_statuses(node)
 
     async def ask_statuses(self, node: NodeName) -> None:
         """Have a node report all its statuses again; one that is away does so when it is back."""
@@ -268,7 +278,8 @@ class Nodes:
         if key.resource in await self._store.listed(node):
             raise InvalidError(f"node {node!r} reports about {key}, which is not its own")
         now = self._clock.now()
-        if abs(now - self._unknown_since.setdefault(node, now)) > self._believed_unknown:
+        since, _ = self._unknown_since.setdefault(node, (now, key.resource))
+        if abs(now - since) > self._believed_unknown:
             raise InvalidError(
                 f"node {node!r} reports about {key}, and no service has told of its"
                 f" {key.resource}: is the one that does running?"

@@ -75,6 +75,18 @@ class Line:
             each()
 
 
+@asynccontextmanager
+async def taking_part(line: Line) -> AsyncIterator[None]:
+    fabric = cast("Fabric", line)
+    async with line.replicas.taking_part(fabric):
+        running = asyncio.create_task(line.replicas.run(fabric))
+        try:
+            yield
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+
 class Broker:
     """Carries the words of replicas to all of them."""
 
@@ -87,7 +99,7 @@ class Broker:
         replicas = Replicas("controller", name)
         line = self.lines[name] = Line(self, replicas)
         stack = self._running[name] = AsyncExitStack()
-        await stack.enter_async_context(replicas.taking_part(cast("Fabric", line)))
+        await stack.enter_async_context(taking_part(line))
         await replicas.settled.wait()
         if is_live:
             replicas.go_live()
@@ -263,7 +275,7 @@ async def test_one_that_starts_while_the_broker_is_away_settles_when_it_is_back(
 ) -> None:
     replicas = Replicas("controller", "a" * 8)
     line = broker.lines["a" * 8] = Line(broker, replicas, is_cut=True)
-    async with replicas.taking_part(cast("Fabric", line)):
+    async with taking_part(line):
         await asyncio.sleep(5)
         assert not any(map(replicas.owns, NODES))
         line.mend()

@@ -130,16 +130,31 @@ class Replicas:
 
     @asynccontextmanager
     async def taking_part(self, fabric: Fabric) -> AsyncIterator[None]:
-        """Take part meanwhile; the fabric runs, and ``heard`` is given what comes."""
+        """Take part meanwhile, beside ``run``: what was lost is said again; at the end goodbye."""
         fabric.on_reconnected(self._reconnected)
-        task = asyncio.create_task(self._run(fabric), name=f"replicas of {self._service}")
         try:
             yield
         finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
             await self._say_goodbye(fabric)
+
+    async def run(self, fabric: Fabric) -> None:
+        """Find out who is there, and say that this one is, until cancelled.
+
+        The fabric runs, and ``heard`` is given what comes.
+        """
+        await self._settle(fabric)
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(EVERY_SECONDS if self._members.others else None):
+                    await self._has_to_say.wait()
+            self._has_to_say.clear()
+            try:
+                await self._miss(fabric)
+                await self._say(fabric)
+            except UnavailableError as exc:
+                log.info("replicas_not_told", replica=self.me, reason=str(exc))
+                self._has_to_say.set()
+                await asyncio.sleep(EVERY_SECONDS / 2)
 
     def leave(self) -> None:
         """Own nothing any more."""
@@ -208,21 +223,6 @@ class Replicas:
 
     def _say_soon(self) -> None:
         self._has_to_say.set()
-
-    async def _run(self, fabric: Fabric) -> None:
-        await self._settle(fabric)
-        while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(EVERY_SECONDS if self._members.others else None):
-                    await self._has_to_say.wait()
-            self._has_to_say.clear()
-            try:
-                await self._miss(fabric)
-                await self._say(fabric)
-            except UnavailableError as exc:
-                log.info("replicas_not_told", replica=self.me, reason=str(exc))
-                self._has_to_say.set()
-                await asyncio.sleep(EVERY_SECONDS / 3)
 
     async def _settle(self, fabric: Fabric) -> None:
         """Wait until all that take from the shared queue were heard, or are silent for too long."""

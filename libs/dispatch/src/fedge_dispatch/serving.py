@@ -107,6 +107,7 @@ async def serve(
             asyncio.TaskGroup() as tasks,
         ):
             tasks.create_task(telling.run(), name="telling")
+            tasks.create_task(replicas.run(fabric), name="replicas")
             await replicas.settled.wait()
             for number, companion in enumerate(companions):
                 running = companion.run(kube, watching.complete)

@@ -25,6 +25,9 @@ class Gateway:
     def install(self, name: str, broker: str = "") -> None:
         with self.slots.installing(name) as part:
             assert part is not None
+            program = part.root / "usr/bin/python3"
+            program.parent.mkdir(parents=True)
+            program.touch(mode=0o755)
             if broker:
                 (part.root / f"usr/lib/rabbitmq/lib/rabbitmq_server-{broker}").mkdir(parents=True)
             part.described = Installed(name=name, version=name, broker=broker)
@@ -177,5 +180,6 @@ def test_slot_that_is_gone_is_not_entered(gateway: Gateway) -> None:
     gateway.try_out("v2")
     gateway.boots()
     gateway.slots.keep()
-    (gateway.slots.folder / "v2" / "version.json").unlink()
+    (gateway.slots.root("v2") / "usr/bin/python3").unlink()
     assert gateway.boots() == ""
+    assert gateway.said[-1].startswith("version v2 is damaged")

@@ -70,7 +70,10 @@ def choose(slots: Slots, settings: Settings, own: str, *, say: Say) -> str:
         return ""
     if state.trial is None:
         shutil.rmtree(settings.data / "rabbitmq" / _ASIDE, ignore_errors=True)
-        return state.current if state.current and slots.installed(state.current) else ""
+        if state.current and not _is_whole(slots, state.current):
+            say(f"version {state.current} is damaged: the container's own image runs instead")
+            return ""
+        return state.current
     if state.trial.starts >= MOST_STARTS:
         reason = f"it ended {MOST_STARTS} times before it was ready"
         return take_back(slots, settings, reason, say=say)
@@ -83,6 +86,12 @@ def choose(slots: Slots, settings: Settings, own: str, *, say: Say) -> str:
         return take_back(slots, settings, str(exc), say=say)
     say(f"trying version {running_version(slots, state.trial.slot)}")
     return state.trial.slot
+
+
+def _is_whole(slots: Slots, slot: str) -> bool:
+    """Whether a version can be begun at all; flash may have lost it."""
+    program = slots.root(slot) / "usr/bin/python3"
+    return slots.installed(slot) is not None and os.access(program, os.X_OK)
 
 
 class TrialError(Exception):

@@ -18,8 +18,9 @@ from fedge_operations import GROUP, VERSION, JobPhase, TaskPhase, as_spec, task_
 
 ROLE: Final = "node-role.kubernetes.io/edge"
 """The label that an edge gives itself; other nodes of a cluster take no tasks."""
-LATE_SECONDS: Final = 30.0
-"""So long after a node's time is up its word is still waited for: it has a way to go."""
+LATE_SECONDS: Final = 60.0
+"""So long after a node's time is up its word is still waited for: it has a way to go, and whoever
+takes a version back has to begin the one before."""
 MAX_NODES: Final = 5000
 """As many fit into an object of the API with all that may be said of them."""
 

@@ -95,6 +95,12 @@ class Diary:
             return seconds
         return min(seconds, max(0.0, self._kept.began + seconds - self._clock.now()))
 
+    def restart_time(self) -> None:
+        """Have all of its time before it again."""
+        if self._kept is not None:
+            began = self._clock.now()
+            self._write(msgspec.structs.replace(self._kept, began=began), is_told=False)
+
     def has(self, action: Action) -> bool:
         """Whether a step was ended well."""
         return any(

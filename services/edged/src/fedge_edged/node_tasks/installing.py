@@ -34,7 +34,7 @@ from fedge_slots import own_architecture as architecture
 
 log = structlog.stdlib.get_logger("fedge.edged")
 
-UNPACKED: Final = 4
+UNPACKED: Final = 3
 """So many times its packed size an image takes unpacked, at most."""
 LOOK_SECONDS: Final = 0.5
 CHECK_SECONDS: Final = 120.0

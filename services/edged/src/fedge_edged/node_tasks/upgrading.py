@@ -22,6 +22,8 @@ from fedge_slots import Installed, SlotError, Slots
 log = structlog.stdlib.get_logger("fedge.edged")
 
 LOOK_SECONDS: Final = 1.0
+LEAST_SECONDS: Final = 30.0
+"""So long a new version has at least, whatever is left of the task's time."""
 STEADY_LOOKS: Final = 3
 """So often in a row all has to work."""
 
@@ -118,6 +120,7 @@ class Upgrading:
                 f"waits for somebody to agree: fedge node upgrade {task.node} --confirm",
             )
             await agreed.wait()
+            diary.restart_time()  # of the node's time none ran meanwhile
         diary.step(Action.WAITING_CONFIRMATION)
 
     async def _begin(self, own: OwnImage, task: Task, upgrade: Upgrade, diary: Diary) -> None:
@@ -169,7 +172,8 @@ class Upgrading:
 
     async def _try_out(self, installed: Installed, task: Task, diary: Diary) -> None:
         try:
-            await self.try_out(installed, id=task.uid, seconds=task.timeout_seconds)
+            seconds = max(LEAST_SECONDS, diary.left_of(task.timeout_seconds))
+            await self.try_out(installed, id=task.uid, seconds=seconds)
         except SlotError as exc:
             self._failed(diary, str(exc), action=Action.UPGRADE)
 

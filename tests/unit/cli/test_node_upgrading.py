@@ -90,8 +90,12 @@ def test_failure_is_an_error_with_the_reason() -> None:
 def test_node_that_waits_for_somebody_or_is_away_keeps_nobody_waiting() -> None:
     told, _ = follow({"nodeStatus": [entry("InProgress", WAITS)]})
     assert told[-1] == "WaitingConfirmation: waits: x"
-    told, _ = follow({"nodeStatus": [entry("Pending", [])]})
-    assert told[-1].startswith("not over yet; see `fedge get nodeupgradejob j")
+    # its turn comes at once, but for a node that is away
+    told, _ = follow(
+        {"nodeStatus": [entry("Pending", [])]},
+        {"nodeStatus": [entry("Pending", [], reason="the node is away")]},
+    )
+    assert told[-1].startswith("the node is away; see `fedge get nodeupgradejob j")
 
 
 def test_agreeing_names_the_node_in_the_jobs_that_wait() -> None:

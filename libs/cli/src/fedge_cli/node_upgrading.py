@@ -81,8 +81,9 @@ def upgrade(api: Api, job: Mapping[str, Any], *, say: Say) -> None:
             break
         if _waits(entry):
             return
-        if entry.get("phase") == "Pending" or time.monotonic() > until:
-            say(f"not over yet; see `fedge get nodeupgradejob {name} -o yaml`")
+        away = entry.get("phase") == "Pending" and entry.get("reason")
+        if away or time.monotonic() > until:
+            say(f"{away or 'not over yet'}; see `fedge get nodeupgradejob {name} -o yaml`")
             return
         time.sleep(LOOK_SECONDS)
     if entry.get("phase") != "Successful":

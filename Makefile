@@ -8,7 +8,7 @@ BIN := .venv/bin
 SOURCES := $(wildcard libs/*/src services/*/src)
 PYTEST_ARGS ?=
 
-.PHONY: help install edge-image demo down test test-rabbitmq4 check format lock test-api kill-api test-kubectl test-security test-upgrade bench-api bench-fabric bench-footprint bench-joins bench-outage bench-pods bench-reconnect bench-tracing bench-twins chaos chaos-pods docs clean
+.PHONY: help install edge-image demo down test test-rabbitmq4 check format lock test-api kill-api test-kubectl test-security test-upgrade bench-api bench-edge-api bench-fabric bench-footprint bench-joins bench-outage bench-pods bench-reconnect bench-tracing bench-twins chaos chaos-pods docs clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -74,6 +74,9 @@ lock: ## Renew constraints.txt after a dependency changed
 
 bench-api: install ## Measure the embedded Kubernetes API: writes, reads, watchers and memory
 	@$(BIN)/python -m bench.api
+
+bench-edge-api: install ## Measure the edge's own Kubernetes API: memory before and after somebody asks, speed
+	@$(BIN)/python -m bench.edge_api
 
 bench-fabric: install ## Measure messages between edge and cloud against the bare broker links
 	@$(BIN)/python -m bench.fabric

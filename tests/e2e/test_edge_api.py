@@ -206,6 +206,7 @@ async def check_kubectl(story: Story) -> None:
         (("get", "pods"), NAME),
         (("get", "nodes"), EDGE),
         (("describe", "pod", NAME), "Started container"),
+        (("logs", NAME, "--tail", "1"), "ello"),
         (("get", "configmap", "edge-state", "-o", "jsonpath={.data.n}"), "2"),
     ):
         code, out, err = await run(*kubectl, *words)

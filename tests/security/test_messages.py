@@ -1,13 +1,15 @@
 """A node with valid keys that speaks of what is not its own, under its own routing key."""
 
 import asyncio
+import uuid
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 
 from fedge_fabric import Envelope, kinds
-from fedge_objects import Version
+from fedge_fabric.writes import Author, ObjectChange, Request, Write, node_author
+from fedge_objects import ObjectKey, Version
 from tests.security.conftest import VICTIM, Node, System, until
 
 pytestmark = [pytest.mark.stack, pytest.mark.broker, pytest.mark.redis, pytest.mark.containerd]
@@ -115,6 +117,56 @@ async def test_a_token_for_a_pod_of_another_node_is_not_given(
         lambda: system.logged("event_refused", since, node="mallory", object="pods/default/bound"),
         "hub refuses it and says so",
     )
+
+
+AUTHORS: dict[str, Author] = {
+    "the account of another node's pod": Author(
+        account=("default", "default"), about=ObjectKey("pods", "default", "bound"), uid="x"
+    ),
+    "another node's root": node_author(VICTIM),
+    "an account by way of its own node": Author(
+        account=("kube-system", "admin"), about=ObjectKey("nodes", "", "mallory")
+    ),
+    "an account of another namespace than the pod's": Author(
+        account=("kube-system", "admin"), about=ObjectKey("pods", "default", "bound"), uid="x"
+    ),
+    "the cloud's own account": Author(
+        account=("fedge-system", "fedge-controller"), about=ObjectKey("nodes", "", "mallory")
+    ),
+}
+
+
+@pytest.mark.parametrize("author", AUTHORS.values(), ids=AUTHORS.keys())
+@pytest.mark.parametrize("is_change", [False, True], ids=["request", "change"])
+async def test_nobody_writes_as_somebody_of_another_node(
+    author: Author, is_change: bool, pod: None, mallory: Node, system: System
+) -> None:
+    name = f"stolen-{uuid.uuid4().hex[:8]}"
+    metadata = {"name": name, "namespace": "default"}
+    obj = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}
+    write = Write(author=author, request=Request(
+        method="POST", path="/api/v1/namespaces/default/configmaps", query="",
+        content_type="application/json", body=obj,
+    ))  # fmt: skip
+    if is_change:
+        change = ObjectChange(
+            verb="create", group="", version="v1", plural="configmaps",
+            namespace="default", name=name, base=None, wanted=obj,
+        )  # fmt: skip
+        write = Write(author=author, change=change)
+    await mallory.says("node.mallory.state.alive", alive())
+    since = len(system.hub_log())
+    asked = Envelope(
+        type=kinds.WRITE_ASKED,
+        source="/node/mallory/meta",
+        subject=str(author.about),
+        data=write.data(),
+    )
+    await mallory.says("node.mallory.request.write", asked)
+    await until(
+        lambda: system.logged("write_refused", since, node="mallory"), "hub refuses it and says so"
+    )
+    assert name not in await system.fedge("get", "configmaps", "-o", "name")
 
 
 async def test_a_flood_of_lies_does_not_slow_the_others(mallory: Node, system: System) -> None:

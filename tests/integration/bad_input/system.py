@@ -225,7 +225,8 @@ async def system(
                 amqp_url=broker.url, kubeconfig=kubeconfig, write_every_seconds=0.0
             )),
             "meta": (
-                meta.run, MetaSettings(edge=edge, api_port=edge_api_port, api_address="")
+                meta.run, MetaSettings(edge=edge, api_port=edge_api_port, api_address="",
+                api_edged_socket=folder / "run" / "edged.sock")
             ),
             "twin": (twin.run, TwinSettings(mqtt_url=broker.mqtt_url, edge=edge)),
             "edged": (edged.run, EdgedSettings(

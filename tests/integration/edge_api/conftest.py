@@ -14,9 +14,10 @@ import pytest
 import pytest_asyncio
 import yaml
 
+from fedge_device.kinds.resources import DEVICES
 from fedge_kube import PODS, ROLE_BINDINGS, ROLES, SERVICE_ACCOUNTS, KubeClient
 from tests.fixtures.servers import SharedBroker
-from tests.integration.bad_input.system import DEADLINE_SECONDS, NODE, System, system
+from tests.integration.bad_input.system import DEADLINE_SECONDS, NODE, ROOT, System, system
 from tests.unit.edged.kit import IMAGE
 
 
@@ -104,6 +105,14 @@ class Edge:
         await self.kube.create(PODS, pod(name, serviceAccountName=name))
         await self.becomes(lambda: self.is_running(name))
         return ((await self.access_of(name)) / "token").read_text()
+
+    async def device(self, name: str) -> None:
+        """Attach a thermometer to the node."""
+        folder = ROOT / "examples" / "thermometer"
+        obj = yaml.safe_load((folder / "device.yaml").read_text())
+        obj["metadata"]["name"] = name
+        obj["spec"]["nodeName"] = NODE
+        await self.kube.create(DEVICES, obj)
 
     async def access_of(self, name: str) -> Path:
         """Return the folder that a pod sees as /var/run/secrets/kubernetes.io/serviceaccount."""

@@ -136,3 +136,53 @@ async def test_watch_goes_on_where_it_was_and_hears_gone_after_a_restart(edge: E
         assert stream.status_code == 410
     again = await edge.get(MAPS)
     assert int(again["metadata"]["resourceVersion"]) > int(seen)
+
+
+async def test_what_the_edge_does_not_have_is_said(edge: Edge) -> None:
+    for path, code in (
+        ("/apis/apps/v1/deployments", 404),
+        ("/apis/apps", 404),
+        (f"/api/v1/nodes/{NODE}/proxy/status", 501),
+        ("/api/v1/namespaces/default/pods/reader/exec?command=true", 501),
+        ("/api/v1/namespaces/default/pods/none/log", 404),
+    ):
+        answer = await edge.root.get(path)
+        assert answer.status_code == code, path
+        assert answer.json()["kind"] == "Status"
+    anonymous = await edge.root.get(MAPS, headers={"authorization": ""})
+    assert anonymous.status_code == 401
+
+
+async def test_token_is_reviewed_at_the_edge(edge: Edge) -> None:
+    token = await edge.program("reviewed")
+    body = {
+        "apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"token": token},
+    }  # fmt: skip
+    path = "/apis/authentication.k8s.io/v1/tokenreviews"
+    await edge.system.stop("hub")
+    try:
+        answer = await edge.root.post(path, json=body)
+        assert answer.status_code == 201
+        status = answer.json()["status"]
+        assert status["authenticated"]
+        assert status["user"]["username"] == "system:serviceaccount:default:reviewed"
+        body["spec"] = {"token": f"{token}x"}
+        assert "error" in (await edge.root.post(path, json=body)).json()["status"]
+        async with edge.client(token) as program:
+            assert (await program.post(path, json=body)).status_code == 403
+    finally:
+        await edge.system.start("hub")
+
+
+async def test_device_shows_what_it_says_here(edge: Edge) -> None:
+    devices = "/apis/devices.kubeedge.io/v1beta1/namespaces/default"
+    await edge.device("thermometer-1")
+    await edge.becomes(lambda: edge.shows(f"{devices}/devices/thermometer-1"))
+    await edge.becomes(lambda: edge.shows(f"{devices}/devicestatuses/thermometer-1"))
+    status = (await edge.get(f"{devices}/devicestatuses/thermometer-1"))["status"]
+    assert [each["propertyName"] for each in status["twins"]]
+    assert (await edge.get(f"{devices}/devicemodels"))["items"]
+    table = await edge.root.get(
+        f"{devices}/devices", headers={"accept": "application/json;as=Table;v=v1;g=meta.k8s.io"}
+    )
+    assert table.json()["rows"][0]["cells"][:2] == ["thermometer-1", NODE]

@@ -1,5 +1,6 @@
 """Writes at the edge: through to the cloud while it answers, else kept, shown and merged."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -126,6 +127,25 @@ async def test_write_with_the_cloud_away_is_kept_shown_and_merged(edge: Edge) ->
         assert fresh is not None
         assert fresh["data"] == {"k": "w"}
         assert fresh["metadata"]["annotations"][WRITTEN].startswith("edge-1/")
+
+
+async def test_write_behind_one_that_waits_keeps_their_order(edge: Edge) -> None:
+    token = await edge.program("orderly", EVERYTHING)
+    async with edge.client(token) as program:
+        assert (await program.post(MAPS, json=config_map("turns", n="0"))).status_code == 201
+        await settles(edge, program, "turns")
+        await edge.system.stop("hub")
+        assert (await program.delete(f"{MAPS}/turns")).status_code == 200
+        assert (await program.get(f"{MAPS}/turns")).status_code == 404
+        # whether the cloud is back by then or not
+        starting = asyncio.create_task(edge.system.start("hub"))
+        made = await program.post(MAPS, json=config_map("turns", n="1"))
+        await starting
+        assert made.status_code == 201, made.text
+        assert (await settles(edge, program, "turns"))["data"] == {"n": "1"}
+        held = await in_cloud(edge, "turns")
+        assert held is not None
+        assert held["data"] == {"n": "1"}
 
 
 async def test_conflict_is_a_mark_and_an_event_with_both_versions(edge: Edge) -> None:

@@ -6,16 +6,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from fedge_dispatch import Complete, Decision, Placement
+from fedge_dispatch import Complete, Decision, Placement, group_key
 from fedge_objects import Change, JsonObject, NodeName, ObjectKey, Version, references
 
 LEADING, FOLLOWING = ("pods",), ("configmaps",)
 NODES = (NodeName("a"), NodeName("b"))
 PODS = ("p", "q")
 MAPS = ("m", "n")
+GROUPS = ("x", "y")
+Names = frozenset[str]
 
 
-def pod(name: str, node: str | None, needs: frozenset[str], revision: int) -> JsonObject:
+def pod(
+    name: str, node: str | None, needs: Names, revision: int, groups: Names = frozenset()
+) -> JsonObject:
     return {
         "metadata": {"name": name, "namespace": "d", "resourceVersion": str(revision)},
         "spec": {
@@ -23,12 +27,18 @@ def pod(name: str, node: str | None, needs: frozenset[str], revision: int) -> Js
             "serviceAccountName": "none",
             "volumes": [{"name": each, "configMap": {"name": each}} for each in sorted(needs)],
             "containers": [],
+            "groups": sorted(groups),
         },
     }
 
 
-def config_map(name: str, revision: int) -> JsonObject:
-    return {"metadata": {"name": name, "namespace": "d", "resourceVersion": str(revision)}}
+def config_map(name: str, revision: int, groups: Names = frozenset()) -> JsonObject:
+    metadata = {"name": name, "namespace": "d", "resourceVersion": str(revision)}
+    return {"metadata": metadata, "groups": sorted(groups)}
+
+
+def keys_of(groups: list[str]) -> frozenset[ObjectKey]:
+    return frozenset(group_key("test", each) for each in groups)
 
 
 def put(placement: Placement, obj: JsonObject, *, decided: int | None = None) -> list[Decision]:
@@ -37,12 +47,19 @@ def put(placement: Placement, obj: JsonObject, *, decided: int | None = None) ->
     node = obj["spec"]["nodeName"] if kind == "pods" else None
     needs = (
         frozenset(each for each in references(obj) if each.resource == "configmaps")
+        | keys_of(obj["spec"]["groups"])
         if kind == "pods"
         else frozenset()
     )
     revision = int(obj["metadata"]["resourceVersion"])
     return placement.put(
-        key, obj, revision, node=NodeName(node) if node else None, needs=needs, decided=decided
+        key,
+        obj,
+        revision,
+        node=NodeName(node) if node else None,
+        needs=needs,
+        joins=keys_of(obj.get("groups") or []),
+        decided=decided,
     )
 
 
@@ -104,16 +121,17 @@ class Cluster(RuleBasedStateMachine):
         name=st.sampled_from(PODS),
         node=st.sampled_from([None, *NODES]),
         needs=st.frozensets(st.sampled_from(MAPS)),
+        groups=st.frozensets(st.sampled_from(GROUPS)),
     )
-    def put_pod(self, name: str, node: str | None, needs: frozenset[str]) -> None:
+    def put_pod(self, name: str, node: str | None, needs: Names, groups: Names) -> None:
         self.revision += 1
-        obj = self.objects[("pods", name)] = pod(name, node, needs, self.revision)
+        obj = self.objects[("pods", name)] = pod(name, node, needs, self.revision, groups)
         self.tell(put(self.placement, obj))
 
-    @rule(name=st.sampled_from(MAPS))
-    def put_map(self, name: str) -> None:
+    @rule(name=st.sampled_from(MAPS), groups=st.frozensets(st.sampled_from(GROUPS)))
+    def put_map(self, name: str, groups: Names) -> None:
         self.revision += 1
-        obj = self.objects[("configmaps", name)] = config_map(name, self.revision)
+        obj = self.objects[("configmaps", name)] = config_map(name, self.revision, groups)
         self.tell(put(self.placement, obj))
 
     @rule(kind=st.sampled_from(["pods", "configmaps"]), index=st.integers(0, 1))
@@ -122,6 +140,22 @@ class Cluster(RuleBasedStateMachine):
         if self.objects.pop((kind, name), None) is not None:
             self.revision += 1
             self.tell(self.placement.remove(ObjectKey(kind, "d", name), self.revision))
+
+    @rule(kinds=st.permutations(["configmaps", "pods"]))
+    def list_again(self, kinds: list[str]) -> None:
+        """The API's history was over: the same controller lists everything."""
+        self.revision += 1
+        for kind in kinds:
+            for (of, _), obj in self.objects.items():
+                if of == kind:
+                    self.tell(put(self.placement, obj, decided=self.revision))
+            self.tell(self.placement.mark_listed(kind, self.revision))
+
+    @rule(name=st.sampled_from(MAPS), groups=st.frozensets(st.sampled_from(GROUPS)))
+    def put_map_while_away(self, name: str, groups: Names) -> None:
+        self.revision += 1
+        self.objects[("configmaps", name)] = config_map(name, self.revision, groups)
+        self.list_again(["pods", "configmaps"])
 
     @rule()
     def restart(self) -> None:
@@ -158,6 +192,9 @@ class Cluster(RuleBasedStateMachine):
                         found = self.objects.get(("configmaps", key.name))
                         if key.resource == "configmaps" and found is not None:
                             wanted[key] = found
+                    for (of, each), found in self.objects.items():
+                        if of == "configmaps" and {*found["groups"]} & {*obj["spec"]["groups"]}:
+                            wanted[ObjectKey("configmaps", "d", each)] = found
             assert holder.present() == wanted
 
 

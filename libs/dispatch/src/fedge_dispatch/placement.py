@@ -170,9 +170,12 @@ class Placement:
         if decided is None:  # while a list is taken in, others of it are not known yet
             self._see(key.resource, revision)
         if key.resource in self._following:
+            since = decided or revision
             return [
+                # first, so that nobody is told of it who is to have it no longer
+                *self._leave_groups(key, joins, since, is_listed=is_listed),
                 *self._put_following(key, obj, revision, needs, decided),
-                *self._join(key, joins, decided or revision, is_listed=is_listed),
+                *self._join_groups(key, joins, since),
             ]
         decisions = []
         old = self._leads.get(key)
@@ -225,7 +228,8 @@ class Placement:
             for each, need in self._needing(key):
                 decisions.append(self._decide(each, key, Version(need.decided, revision), None))
                 decisions += self._need_no_more(each, key, needs, revision)
-            return [*decisions, *self._join(key, frozenset(), revision, is_listed=False)]
+            left = self._leave_groups(key, frozenset(), revision, is_listed=False)
+            return [*decisions, *left]
         lead = self._leads.get(key)
         return [] if lead is None else self._leave(key, lead, revision, is_listed=False)
 
@@ -243,11 +247,12 @@ class Placement:
         self._listed.add(resource)
         self._see(resource, revision)
         let_go, self._let_go_at_end = self._let_go_at_end, []
-        return [
-            decision
-            for node, because, keys in let_go
-            for decision in self._need_no_more(node, because, keys, revision)
-        ]
+        decisions = []
+        for node, because, keys in let_go:
+            decisions += self._need_no_more(node, because, keys, revision)
+            if because.resource == GROUP:
+                decisions += self._still_needed(node, keys)
+        return decisions
 
     def renew(self, node: NodeName, revision: int) -> None:
         """Take that what ``node`` needs was decided by lists of ``revision`` or later.
@@ -326,32 +331,61 @@ class Placement:
         decisions = []
         for each, need in self._needing(key):
             decisions += self._need(each, key, needs - before, decided)
-            decisions.append(self._decide(each, key, Version(need.decided, revision), obj))
+            if need.because > self._let_go_of(each, key):
+                decisions.append(self._decide(each, key, Version(need.decided, revision), obj))
             decisions += self._let_go(each, key, before - needs, decided, is_listed=is_listed)
         return decisions
 
-    def _join(
+    def _leave_groups(
         self, key: ObjectKey, groups: frozenset[ObjectKey], decided: int, *, is_listed: bool
     ) -> list[Decision]:
-        """Take in which groups an object is now."""
+        """Take that an object is in no other groups than these any more."""
         before = self._joined.pop(key, frozenset())
-        if groups:
-            self._joined[key] = groups
+        if kept := before & groups:
+            self._joined[key] = kept
         decisions = []
         one = frozenset({key})
-        for group in groups - before:
-            self._followers_needs[group] = self._followers_needs.get(group, frozenset()) | one
-            for node, _ in self._needing(group):
-                decisions += self._need(node, group, one, decided)
         for group in before - groups:
-            left = self._followers_needs.get(group, frozenset()) - one
+            left = self._followers_needs.pop(group) - one
             if left:
                 self._followers_needs[group] = left
-            else:
-                self._followers_needs.pop(group, None)
             for node, _ in self._needing(group):
                 decisions += self._let_go(node, group, one, decided, is_listed=is_listed)
         return decisions
+
+    def _join_groups(
+        self, key: ObjectKey, groups: frozenset[ObjectKey], decided: int
+    ) -> list[Decision]:
+        """Take that an object is in all of these groups."""
+        before = self._joined.get(key, frozenset())
+        if groups:
+            self._joined[key] = groups
+        decisions = []
+        for group in groups - before:
+            members = self._followers_needs.get(group, frozenset())
+            self._followers_needs[group] = members | {key}
+            for node, _ in self._needing(group):
+                decisions += self._need(node, group, (key,), decided)
+        return decisions
+
+    def _let_go_of(self, node: NodeName, key: ObjectKey) -> set[ObjectKey]:
+        """Return because of which groups ``node`` will need ``key`` no more at the end of a list.
+
+        Told of it now, it could not be told that it is gone: both would be of one revision.
+        """
+        return {
+            because
+            for each, because, keys in self._let_go_at_end
+            if each == node and key in keys and because.resource == GROUP
+        }
+
+    def _still_needed(self, node: NodeName, keys: Iterable[ObjectKey]) -> list[Decision]:
+        """Tell of what was not told while it was not known whether it is needed at all."""
+        return [
+            self._decide(node, key, Version(need.decided, known.revision), known.object)
+            for key in keys
+            if (need := self._needs[node].get(key)) and (known := self._objects.get(key))
+        ]
 
     def _needing(self, key: ObjectKey) -> list[tuple[NodeName, _Need]]:
         return [(node, needs[key]) for node, needs in self._needs.items() if key in needs]

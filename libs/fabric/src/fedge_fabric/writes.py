@@ -36,8 +36,6 @@ CONFLICT: Final = "fedge.io/conflict"
 """Annotation: what of an object was written at an edge and lost to the cloud's own change."""
 NOT_BELIEVED: Final = "NotOnNode"
 """Reason of the refusal of somebody whom the cloud does not know to be on that node."""
-ONLINE_SECONDS: Final = 5.0
-"""A write that somebody waits for is worth nothing to the cloud after so long."""
 
 
 _RESOURCE: Final = re.compile(r"[a-z0-9.-]{0,253}/v[a-z0-9]{1,62}/[a-z0-9]{1,63}")

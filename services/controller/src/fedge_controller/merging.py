@@ -45,6 +45,8 @@ _MERGE_PATCH: Final = "application/merge-patch+json"
 _OF_THE_CLOUD: Final = ("uid", "creationTimestamp", "deletionTimestamp")
 _MOST_SHOWN: Final = 256
 _MOST_FIELDS: Final = 20
+_MOST_NAME: Final = 200
+"""Of an object's name in that of an event about it, which has room for 253 characters."""
 _CONDITION: Final = "fedge.io/EdgeWriteConflict"
 
 
@@ -287,7 +289,7 @@ class Merging:
             "apiVersion": "v1",
             "kind": "Event",
             "metadata": {
-                "name": f"{write.change.name}.{write.mark[-16:]}",
+                "name": f"{write.change.name[:_MOST_NAME]}.{write.mark.rpartition('/')[2][:16]}",
                 "namespace": write.change.namespace or "default",
             },
             "involvedObject": {

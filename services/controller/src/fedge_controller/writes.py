@@ -28,7 +28,9 @@ log = structlog.stdlib.get_logger("fedge.controller")
 
 ANSWER_SECONDS: Final = 60
 _TRIES: Final = 3
-_PATH: Final = re.compile(r"/(api/v1|apis/[a-z0-9.-]+/[a-z0-9]+)(/[A-Za-z0-9][A-Za-z0-9._:@-]*)+")
+_PATH: Final = re.compile(
+    r"/(api/v1|apis/[a-z0-9][a-z0-9.-]*/[a-z0-9]+)(/[A-Za-z0-9][A-Za-z0-9._:@-]*)+"
+)
 _JSON_PATCH: Final = "application/json-patch+json"
 _PATCHES: Final = (
     _JSON_PATCH,

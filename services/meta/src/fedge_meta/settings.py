@@ -1,5 +1,6 @@
 """Settings of meta."""
 
+from pathlib import Path
 from typing import Final, Self
 
 from pydantic import Field, model_validator
@@ -38,6 +39,13 @@ class MetaSettings(ServiceSettings):
     api_address: str = Field(default="169.254.30.10", pattern=r"^([0-9]{1,3}(\.[0-9]{1,3}){3})?$")
     """Address at which pods reach that API, besides 127.0.0.1. It is given to the loopback
     interface and needs no network; empty: pods are told of no API at the edge."""
+
+    api_answer_seconds: float = Field(default=5.0, gt=0, le=60)
+    """How long a write waits for the cloud's answer before it is kept here and sent later. More is
+    for slow lines; while the line is known to be down nothing waits."""
+
+    api_edged_socket: Path = Path("/run/fedge/edged/edged.sock")
+    """edged's own socket, by which the API answers with containers' logs."""
 
     api_outbox_bytes: int = Field(default=64 * 1024 * 1024, ge=64 * 1024)
     """So much of what programs wrote while the cloud was away is kept, in bytes on the disk; more

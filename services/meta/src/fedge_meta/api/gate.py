@@ -7,14 +7,18 @@ the cloud sent along, and of what they allow only that is taken which can be mer
 
 from typing import Any, Final
 
+import msgspec
+
 from fedge_apiserver.decoding import decode_object
+from fedge_apiserver.errors import ApiError
 from fedge_apiserver.http import Request
 from fedge_apiserver.registry import Registry
-from fedge_apiserver.resources import SECRETS, TOKEN_REVIEWS, Resource
+from fedge_apiserver.resources import PODS, SECRETS, TOKEN_REVIEWS, Resource
 from fedge_meta.api.accounts import NodeAccounts
 from fedge_meta.api.authors import author_of
 from fedge_meta.api.away import away
 from fedge_meta.api.cloud import Cloud, NoAnswerError
+from fedge_meta.api.logs import NodeLogs
 from fedge_meta.api.offline import OfflineWriting
 from fedge_meta.api.outbox import Outbox
 from fedge_meta.api.passing import Passing
@@ -23,8 +27,18 @@ from fedge_objects import JsonObject, NodeName, ObjectKey
 
 _WRITES: Final = ("POST", "PUT", "PATCH", "DELETE")
 _AWAY_CODES: Final = (502, 503, 504)
+_ASKED_OF_EDGED: Final = ("log", "exec", "attach", "portforward")
+_ASKED_OF_HUB: Final = ("proxy", "history")
 _ASKED_HERE: Final = ("authentication.k8s.io", "authorization.k8s.io")
 """Groups of reviews: questions that are answered by what is known here."""
+
+
+class _NewMetadata(msgspec.Struct):
+    name: str = ""
+
+
+class _New(msgspec.Struct):
+    metadata: _NewMetadata = msgspec.field(default_factory=_NewMetadata)
 
 
 class Gate:
@@ -40,7 +54,9 @@ class Gate:
         cloud: Cloud,
         outbox: Outbox,
         passing: Passing,
+        logs: NodeLogs,
     ) -> None:
+        self._logs = logs
         self._node = node
         self._view = view
         self._registry = registry
@@ -56,13 +72,13 @@ class Gate:
         if not _is_write(request, parts):
             return False
         resource, key, _ = self._target(request, parts)
-        if key is not None and self._outbox.concerns(key):
-            return False  # in their order: behind what waits
         if self._cloud.is_away:
             return False
-        author = author_of(request.user, self._registry, self._node)
         body = await request.body()
         request.replay(body)
+        if key is not None and self._outbox.concerns(_named(key, body)):
+            return False  # in their order: behind what waits
+        author = author_of(request.user, self._registry, self._node)
         try:
             answer = await self._passing.ask(request, author, resource, body)
         except NoAnswerError:
@@ -75,7 +91,14 @@ class Gate:
 
     async def answers(self, request: Request, parts: list[str]) -> bool:
         """Answer what the roles allow and the library's own code does not do here."""
-        resource, _, subresource = self._target(request, parts)
+        resource, key, subresource = self._target(request, parts)
+        if subresource in _ASKED_OF_HUB:
+            raise ApiError(
+                501, "NotImplemented", f"{subresource} is answered by the cloud's API alone"
+            )
+        if resource is PODS and key is not None and subresource in _ASKED_OF_EDGED:
+            await self._ask_edged(request, key, subresource)
+            return True
         if resource is SECRETS:
             await self._view.open_secrets()
         if resource is TOKEN_REVIEWS and request.method == "POST":
@@ -88,6 +111,17 @@ class Gate:
         author = author_of(request.user, self._registry, self._node)
         await self.offline.write(request, author, resource, parts, subresource)
         return True
+
+    async def _ask_edged(self, request: Request, key: ObjectKey, subresource: str) -> None:
+        if subresource != "log" or request.method != "GET":
+            raise ApiError(
+                501,
+                "NotImplemented",
+                f"the edge's API has no pods/{subresource}: use `fedge exec` at the node, or the"
+                " cloud's API",
+            )
+        self._registry.get(PODS, key.namespace, key.name)
+        await self._logs.stream(request, key.namespace, key.name)
 
     async def _review(self, request: Request) -> None:
         content_type = request.header(b"content-type")
@@ -124,11 +158,22 @@ class Gate:
             case _:
                 return None, None, ""
         resource = self._view.catalog.find(group, version, plural)
-        if resource is None or not resource.storage:
-            return resource, None, ""
         name, subresource = (*names, "", "")[:2]
+        if resource is None or not resource.storage:
+            return resource, None, subresource
         key = ObjectKey(resource.storage, namespace, name)
         return resource, key if name or request.method == "POST" else None, subresource
+
+
+def _named(key: ObjectKey, body: bytes) -> ObjectKey:
+    """Return the key of the object that a request is about; a new one's name is in the body."""
+    if key.name:
+        return key
+    try:
+        name = msgspec.json.decode(body, type=_New).metadata.name
+    except msgspec.MsgspecError:
+        return key  # YAML, or nothing that can be read: it is judged where it is read
+    return ObjectKey(key.resource, key.namespace, name)
 
 
 def _is_write(request: Request, parts: list[str]) -> bool:

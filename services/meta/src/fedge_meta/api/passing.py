@@ -34,7 +34,10 @@ _REVISION_PATH: Final = "/metadata/resourceVersion"
 class Passing:
     """The way of requests to the cloud and back."""
 
-    def __init__(self, *, view: View, cloud: Cloud, keeping: Keeping) -> None:
+    def __init__(
+        self, *, view: View, cloud: Cloud, keeping: Keeping, answer_seconds: float
+    ) -> None:
+        self._answer_seconds = answer_seconds
         self._view = view
         self._cloud = cloud
         self._keeping = keeping
@@ -70,7 +73,7 @@ class Passing:
             seen=seen,
         )
         return await self._cloud.ask(
-            write, write_id=secrets.token_hex(16), seconds=writes.ONLINE_SECONDS
+            write, write_id=secrets.token_hex(16), seconds=self._answer_seconds
         )
 
     async def take(self, key: ObjectKey | None, answer: Answer, *, is_delete: bool) -> bytes:

@@ -31,6 +31,7 @@ MOST_AGAIN_SECONDS: Final = 30.0
 BELIEVED_SECONDS: Final = 60.0
 """For so long a write waits for a pod in the place of its author's, which the cloud removed."""
 _MOST_TOLD: Final = 1000
+_MOST_NAME: Final = 200
 
 
 class Sending:
@@ -151,7 +152,7 @@ def event_of(pending: Pending, answer: Answer, *, node: NodeName) -> JsonObject:
         "apiVersion": "v1",
         "kind": "Event",
         "metadata": {
-            "name": f"{change.name}.{pending.id[:16]}",
+            "name": f"{change.name[:_MOST_NAME]}.{pending.id[:16]}",
             "namespace": change.namespace or "default",
         },
         "involvedObject": {

@@ -85,6 +85,7 @@ class Api:
         from fedge_meta.api.accounts import NodeAccounts  # noqa: PLC0415
         from fedge_meta.api.catalog import node_user  # noqa: PLC0415
         from fedge_meta.api.gate import Gate  # noqa: PLC0415
+        from fedge_meta.api.logs import NodeLogs  # noqa: PLC0415
         from fedge_meta.api.offline import OfflineWriting  # noqa: PLC0415
         from fedge_meta.api.outbox import Outbox  # noqa: PLC0415
         from fedge_meta.api.passing import Passing  # noqa: PLC0415
@@ -109,7 +110,12 @@ class Api:
             issuers=self._folder.issuers,
             node_key=self._settings.edge.data_dir / "token.key",
         )
-        passing = Passing(view=view, cloud=self.cloud, keeping=self._keeping)
+        passing = Passing(
+            view=view,
+            cloud=self.cloud,
+            keeping=self._keeping,
+            answer_seconds=self._settings.api_answer_seconds,
+        )
         gate = Gate(
             node=self._node,
             view=view,
@@ -118,6 +124,7 @@ class Api:
             cloud=self.cloud,
             outbox=outbox,
             passing=passing,
+            logs=NodeLogs(self._settings.api_edged_socket),
         )
         application = ApiApplication(
             registry,

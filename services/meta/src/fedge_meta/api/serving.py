@@ -22,6 +22,7 @@ from fedge_service import backoff
 from fedge_store import ObjectStore
 
 if TYPE_CHECKING:
+    from fedge_meta.api.outbox import Outbox
     from fedge_meta.api.view import View
 
 log = structlog.stdlib.get_logger("fedge.meta")
@@ -79,17 +80,7 @@ class Api:
 
     async def _serve(self, sockets: Sequence[socket.socket]) -> None:
         # megabytes that a node nobody asks does without
-        from fedge_apiserver.http import ApiApplication  # noqa: PLC0415
-        from fedge_apiserver.listening import answering  # noqa: PLC0415
-        from fedge_apiserver.registry import Registry  # noqa: PLC0415
-        from fedge_meta.api.accounts import NodeAccounts  # noqa: PLC0415
-        from fedge_meta.api.catalog import node_user  # noqa: PLC0415
-        from fedge_meta.api.gate import Gate  # noqa: PLC0415
-        from fedge_meta.api.logs import NodeLogs  # noqa: PLC0415
-        from fedge_meta.api.offline import OfflineWriting  # noqa: PLC0415
         from fedge_meta.api.outbox import Outbox  # noqa: PLC0415
-        from fedge_meta.api.passing import Passing  # noqa: PLC0415
-        from fedge_meta.api.sending import Sending  # noqa: PLC0415
         from fedge_meta.api.view import View  # noqa: PLC0415
 
         outbox = Outbox(self._store, self._seal, most_bytes=self._settings.api_outbox_bytes)
@@ -101,8 +92,29 @@ class Api:
             observed=self._observed,
             outbox=outbox,
         )
-        await self._hear_statuses()
-        await view.open()
+        # before anything is read: what comes meanwhile is looked at once more
+        self._keeping.observers.append(view.take)
+        try:
+            await self._hear_statuses()
+            await view.open()
+            await self._answer(sockets, view, outbox)
+        finally:
+            self._keeping.observers.remove(view.take)
+
+    async def _answer(
+        self, sockets: Sequence[socket.socket], view: "View", outbox: "Outbox"
+    ) -> None:
+        from fedge_apiserver.http import ApiApplication  # noqa: PLC0415
+        from fedge_apiserver.listening import answering  # noqa: PLC0415
+        from fedge_apiserver.registry import Registry  # noqa: PLC0415
+        from fedge_meta.api.accounts import NodeAccounts  # noqa: PLC0415
+        from fedge_meta.api.catalog import node_user  # noqa: PLC0415
+        from fedge_meta.api.gate import Gate  # noqa: PLC0415
+        from fedge_meta.api.logs import NodeLogs  # noqa: PLC0415
+        from fedge_meta.api.offline import OfflineWriting  # noqa: PLC0415
+        from fedge_meta.api.passing import Passing  # noqa: PLC0415
+        from fedge_meta.api.sending import Sending  # noqa: PLC0415
+
         registry = Registry(view.shown, view.catalog)
         accounts = NodeAccounts(
             registry,
@@ -143,23 +155,19 @@ class Api:
             registry=registry,
             observed=self._observed,
         )
-        self._keeping.observers.append(view.take)
-        try:
-            async with (
-                answering(
-                    application,
-                    sockets,
-                    certificate=self._folder.pki / "server.crt",
-                    key=self._folder.pki / "server.key",
-                    web_sockets="none",
-                ),
-                asyncio.TaskGroup() as tasks,
-            ):
-                tasks.create_task(view.run(), name="api view")
-                tasks.create_task(sending.run(), name="api outbox")
-                log.info("api_answers", objects=_count(view))
-        finally:
-            self._keeping.observers.remove(view.take)
+        async with (
+            answering(
+                application,
+                sockets,
+                certificate=self._folder.pki / "server.crt",
+                key=self._folder.pki / "server.key",
+                web_sockets="none",
+            ),
+            asyncio.TaskGroup() as tasks,
+        ):
+            tasks.create_task(view.run(), name="api view")
+            tasks.create_task(sending.run(), name="api outbox")
+            log.info("api_answers", objects=_count(view))
 
     async def _hear_statuses(self) -> None:
         """Have the neighbours tell of all objects, and wait until they have, but not for long."""

@@ -107,6 +107,7 @@ class View:
         Raises:
             UnavailableError: the disk takes nothing now.
         """
+        self._observed.changed = self.mark  # what is said meanwhile is looked at once more
         start = await self._given.next_mark(_MARK) * REVISIONS_PER_START
         self._store = Store(
             NowhereStorage(start), history_events=HISTORY_EVENTS, history_bytes=HISTORY_BYTES
@@ -119,7 +120,6 @@ class View:
             await self.refresh(change.key)
         for key in (*self._observed.events, *self._outbox.keys()):
             await self.refresh(key)
-        self._observed.changed = self.mark
 
     async def open_secrets(self) -> None:
         """Unseal the node's Secrets, once: somebody who may see some asks for them."""

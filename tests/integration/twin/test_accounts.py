@@ -20,12 +20,12 @@ from fedge_devices import (
     credential_for,
     write_credential,
 )
-from fedge_fabric import envelope_of
+from fedge_fabric import UnavailableError, envelope_of
 from fedge_fabric import topology as t
 from fedge_fabric.evaluating import carried, evaluate, read_sent, sent
 from fedge_fabric.fabric import Fabric
 from fedge_objects import Change, ObjectKey, Version
-from fedge_service import EdgeSettings
+from fedge_service import EdgeSettings, backoff
 from fedge_store import ObjectStore
 from fedge_twin import plugin as twin_plugin
 from fedge_twin.broker import BATCH, Broker
@@ -120,11 +120,23 @@ async def becomes_able_to_log_in(where: EdgeBroker, name: str, *, able: bool = T
 
 @asynccontextmanager
 async def made(broker: Broker, *credentials: Credential) -> AsyncIterator[None]:
-    await broker.put(credentials)
+    users = [each.user for each in credentials]
+    await when_there(lambda: broker.put(credentials))
     try:
         yield
     finally:
-        await broker.delete([each.user for each in credentials])
+        await when_there(lambda: broker.delete(users))
+
+
+async def when_there(work: Callable[[], Awaitable[None]]) -> None:
+    """Do what needs the broker's command, which fails now and then on a machine out of breath."""
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        async for _ in backoff(first_seconds=0.2, most_seconds=1):
+            try:
+                await work()
+            except UnavailableError:
+                continue
+            return
 
 
 async def test_a_password_lets_its_device_in_and_no_other(

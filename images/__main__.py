@@ -6,6 +6,7 @@ what was built from the same inputs before is not built again.
 
 import argparse
 import json
+import shutil
 import sys
 import tarfile
 from pathlib import Path
@@ -23,9 +24,12 @@ def main() -> int:
     parser.add_argument(
         "--unpack", type=Path, metavar="FOLDER", help="also unpack the image's files into a folder"
     )
+    parser.add_argument("--copy", type=Path, metavar="FILE", help="also copy the archive there")
     given = parser.parse_args()
     try:
         built = edge_image(given.architecture, cache=given.cache, say=_say)
+        if given.copy is not None:
+            shutil.copyfile(built.archive, given.copy)
         if given.unpack is not None:
             unpack(built.archive, given.unpack)
     except BuildError as exc:

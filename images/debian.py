@@ -52,7 +52,7 @@ def fetch(names: Sequence[str], *, architecture: str, folder: Path) -> list[Pack
     for each in ("etc", "lists/partial", "archives/partial"):
         (keep / each).mkdir(parents=True, exist_ok=True)
     (keep / "status").write_text("")
-    (keep / "etc" / "sources.list").write_text("\n".join(_sources()) + "\n")
+    (keep / "etc" / "sources.list").write_text("\n".join(sources()) + "\n")
     configuration = keep / "etc" / "apt.conf"
     configuration.write_text(_configuration(keep, architecture))
     _apt(configuration, "update")
@@ -60,6 +60,11 @@ def fetch(names: Sequence[str], *, architecture: str, folder: Path) -> list[Pack
     wanted = _resolved(configuration, names)
     packages = [_described(archives / each) for each in wanted]
     return sorted(packages, key=lambda each: each.name)
+
+
+def machine() -> str:
+    """Return this machine's architecture, as Debian calls it."""
+    return _output("dpkg", "--print-architecture").strip()
 
 
 def unpack(package: Package, root: Path, *, is_kept: Callable[[str], bool]) -> None:
@@ -88,7 +93,7 @@ def unpack(package: Package, root: Path, *, is_kept: Callable[[str], bool]) -> N
         raise BuildError(f"`{' '.join(dpkg)}` failed: remove the file and build again")
 
 
-def _sources() -> list[str]:
+def sources() -> list[str]:
     """Return apt's sources: the machine's own of Debian, for our release."""
     if mirror := os.environ.get(MIRROR_VARIABLE):
         return [f"deb [signed-by={KEYS}] {mirror} {RELEASE} main"]

@@ -105,6 +105,12 @@ _FILES: Final = {
     "etc/nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
     "usr/bin/fedge-health": (f"#!/bin/sh\nexec python3 -I -S /{_SITE}/fedge_boot/health.py\n"),
 }
+_NO_PORT_MAPPER: Final = """\
+#!/bin/sh
+# Once a minute RabbitMQ has this start an Erlang machine, only for that to start the port mapper,
+# which nobody asks here. Erlang itself is started by another script of this name.
+exit 0
+"""
 _FOLDERS: Final = {
     "dev": 0o755, "proc": 0o555, "root": 0o700, "run": 0o755, "sys": 0o555, "tmp": 0o1777,
     "var/lib/fedge": 0o700, "var/tmp": 0o1777,
@@ -165,7 +171,7 @@ def base(architecture: str, root: Path, *, cache: Path) -> Base:
     ]
     for package in packages:
         debian.unpack(package, root, is_kept=lambda path: _is_kept(_merged(path)))
-    _merge_usr(root)
+    merge_usr(root)
     _keep_applications(root)
     site = root / _SITE
     site.mkdir(parents=True)
@@ -175,13 +181,13 @@ def base(architecture: str, root: Path, *, cache: Path) -> Base:
     for applet in _APPLETS:
         (root / "usr/bin" / applet).symlink_to("busybox")
     (root / "usr/bin/python3").symlink_to("python3.13")
+    [erts] = (root / "usr/lib/erlang").glob("erts-*")
+    _write(root, f"{erts.relative_to(root)}/bin/erl", _NO_PORT_MAPPER)
     for folder, mode in _FOLDERS.items():
         (root / folder).mkdir(parents=True, exist_ok=True)
         (root / folder).chmod(mode)
     for name, text in _FILES.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(text)
-        (root / name).chmod(0o755 if name.startswith("usr/bin/") else 0o644)
+        _write(root, name, text)
     _compile(root, ["usr/lib/python3.13", _SITE], cache)
     elf.check(root, architecture=architecture)
 
@@ -262,7 +268,8 @@ def _merged(path: str) -> str:
     return f"usr/{path}" if path.startswith(("bin/", "lib/", "lib64/", "sbin/")) else path
 
 
-def _merge_usr(root: Path) -> None:
+def merge_usr(root: Path) -> None:
+    """Move what lies outside of ``/usr`` into it, and link it (Debian's packages are mixed)."""
     for name in ("bin", "lib", "lib64", "sbin"):
         top = root / name
         if top.is_dir() and not top.is_symlink():
@@ -320,13 +327,20 @@ def _remove(folder: Path, patterns: Iterable[str]) -> None:
             path.unlink()
 
 
+def _write(root: Path, name: str, text: str) -> None:
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o755 if text.startswith("#!") else 0o644)
+
+
 def _compile(root: Path, folders: Iterable[str], cache: Path) -> None:
     """Compile what Python imports, with that very Python but for this machine.
 
     The result is the same for all processors. It is not looked up against the source's time, which
     an image does not keep (https://peps.python.org/pep-0552/).
     """
-    host = subprocess.check_output(["dpkg", "--print-architecture"], text=True).strip()
+    host = debian.machine()
     with tempfile.TemporaryDirectory(dir=cache) as scratch:
         own = Path(scratch)
         for package in debian.fetch(

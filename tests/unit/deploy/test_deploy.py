@@ -19,7 +19,7 @@ from fedge_enrolment.names import user_of_service
 from fedge_enrolment.records import SERVER
 from fedge_enrolment.secret_records import secret_name
 from fedge_fabric.definitions import User, cloud_definitions
-from fedge_hub.settings import EnrolmentSettings
+from fedge_hub.settings import EnrolmentSettings, SpanSettings
 from fedge_service import EdgeSettings, ServiceSettings, find_services
 
 ROOT = Path(__file__).parents[3]
@@ -34,7 +34,7 @@ def known_variables() -> set[str]:
     known = {"FEDGE_LOG_LEVEL"}
     classes: list[type[ServiceSettings]] = [EdgeSettings]
     classes += [entry.load().settings for entry in find_services().values()]
-    classes.append(EnrolmentSettings)
+    classes += [EnrolmentSettings, SpanSettings]
     for settings in classes:
         prefix = settings.model_config["env_prefix"]
         known |= {f"{prefix}{name.upper()}" for name in settings.model_fields}
@@ -207,10 +207,13 @@ def test_definitions_of_dev_are_those_that_the_code_makes() -> None:
 def test_compose_names_services_and_variables_that_exist(compose: dict[str, Any]) -> None:
     known, services = known_variables(), find_services()
     built = {name: each for name, each in compose["services"].items() if "build" in each}
-    assert built.keys() == {"hub", "controller", "device", "apiserver"}
-    for name, each in built.items():
-        assert name in services
+    own = {"hub", "controller", "device", "apiserver"}
+    assert built.keys() == own | {"setup", "fedge", "edge-1", "edge-2"}
+    for each in built.values():
         assert (ROOT / each["build"]["dockerfile"]).exists()
+    for name in own:
+        each = built[name]
+        assert name in services
         assert each["environment"].keys() <= known, name
         for needed in each.get("depends_on", ()):
             assert needed in compose["services"]
@@ -220,7 +223,7 @@ def test_compose_names_services_and_variables_that_exist(compose: dict[str, Any]
             assert source in compose["volumes"] or (ROOT / source).exists()
         for config in each.get("configs", ()):
             assert config["source"] in compose["configs"]
-    assert compose["services"]["apiserver"]["profiles"] == ["apiserver"]
+    assert [name for name, each in compose["services"].items() if "profiles" in each] == ["fedge"]
 
 
 @pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: str(path.relative_to(ROOT)))

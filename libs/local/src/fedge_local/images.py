@@ -8,6 +8,7 @@ content therefore has an equal digest, and an import can be skipped.
 import hashlib
 import io
 import json
+import sys
 import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -217,3 +218,27 @@ def _digest(blob: bytes) -> str:
 
 def _json(value: object) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+
+
+def main(file: str) -> None:
+    """Write an archive of all images: ``python -m fedge_local.images FILE``."""
+    blobs: dict[str, bytes] = {}
+    manifests: list[Any] = []
+    for image in map(build, ALL):
+        with tarfile.open(fileobj=io.BytesIO(image.archive)) as archive:
+            for member in archive.getmembers():
+                opened = archive.extractfile(member)
+                if opened is None:
+                    continue
+                content = opened.read()
+                if member.name == "index.json":
+                    manifests += json.loads(content)["manifests"]
+                else:
+                    blobs[member.name] = content
+    index = {"schemaVersion": 2, "mediaType": _INDEX, "manifests": manifests}
+    folders = [_directory("blobs/"), _directory("blobs/sha256/")]
+    Path(file).write_bytes(_tar(folders, {**blobs, "index.json": _json(index)}, mode=0o644))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -47,7 +47,7 @@ def fetch(names: Sequence[str], *, architecture: str, folder: Path) -> list[Pack
     Raises:
         BuildError: apt could not resolve or fetch them; with its words.
     """
-    keep = folder / architecture
+    keep = folder.absolute() / architecture
     archives = keep / "archives"
     for each in ("etc", "lists/partial", "archives/partial"):
         (keep / each).mkdir(parents=True, exist_ok=True)

@@ -170,7 +170,7 @@ def base(architecture: str, root: Path, *, cache: Path) -> Base:
         if each.name not in _WHEELS_LEFT_OUT
     ]
     for package in packages:
-        debian.unpack(package, root, is_kept=lambda path: _is_kept(_merged(path)))
+        debian.unpack(package, root, is_kept=lambda path: _is_kept(merged(path)))
     merge_usr(root)
     _keep_applications(root)
     site = root / _SITE
@@ -263,7 +263,7 @@ def reference() -> str:
     return f"docker.io/{NAME}:{version()}"
 
 
-def _merged(path: str) -> str:
+def merged(path: str) -> str:
     """Return where a file lies: ``/bin`` and ``/lib`` are links into ``/usr``."""
     return f"usr/{path}" if path.startswith(("bin/", "lib/", "lib64/", "sbin/")) else path
 

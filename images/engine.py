@@ -14,29 +14,34 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from fedge_local.other_root import within
+from fedge_local.commands import SEARCH_PATH, program
 from images import debian
-from images.edge import merge_usr
+from images.edge import merged
 from images.errors import BuildError
 
-_PACKAGES: Final = ("docker.io", "docker-cli", "docker-compose", "iptables", "iproute2", "busybox")
+_PACKAGES: Final = ("docker.io", "docker-cli", "docker-compose")
+_PROGRAMS: Final = (
+    "usr/bin/containerd",
+    "usr/bin/containerd-shim-runc-v2",
+    "usr/bin/docker",
+    "usr/bin/docker-init",
+    "usr/libexec/docker/docker-init",
+    "usr/libexec/docker/cli-plugins/docker-compose",
+    "usr/sbin/docker-proxy",
+    "usr/sbin/dockerd",
+)
+"""Written in Go, they run on Debian 12 as well; runc and iptables are the machine's."""
 _LEFT_OUT: Final = ("usr/share/doc/", "usr/share/man/", "usr/share/locale/")
-_LINKS: Final = {
-    "usr/sbin/iptables": "xtables-nft-multi",
-    "usr/sbin/ip6tables": "xtables-nft-multi",
-    "usr/bin/sh": "busybox",
-}
 _START_SECONDS: Final = 60.0
 _STOP_SECONDS: Final = 60.0
 _SERVERS: Final = ("rabbitmq-server", "redis-server")
 _RABBITMQ: Final = """\
 FROM servers
 RUN usermod -u 999 rabbitmq && groupmod -g 999 rabbitmq \\
- && chown -R 999:999 /var/lib/rabbitmq /var/log/rabbitmq /etc/rabbitmq \\
- && ln -s /usr/lib/rabbitmq/bin/rabbitmq-diagnostics /usr/local/bin/rabbitmq-diagnostics
-ENV RABBITMQ_LOGS=- HOME=/var/lib/rabbitmq
+ && chown -R 999:999 /var/lib/rabbitmq /var/log/rabbitmq /etc/rabbitmq
+ENV RABBITMQ_LOGS=- HOME=/var/lib/rabbitmq PATH=/usr/lib/rabbitmq/bin:/usr/sbin:/usr/bin:/sbin:/bin
 USER 999:999
-CMD ["/usr/lib/rabbitmq/bin/rabbitmq-server"]
+CMD ["rabbitmq-server"]
 """
 _REDIS: Final = 'FROM servers\nUSER redis\nCMD ["redis-server"]\n'
 _BASE: Final = """\
@@ -51,8 +56,8 @@ _CERTIFICATES: Final = Path("/etc/ssl/certs/ca-certificates.crt")
 class Engine:
     """A daemon that runs, and its command."""
 
-    def __init__(self, root: Path, socket: Path) -> None:
-        self._root = root
+    def __init__(self, folder: Path, socket: Path) -> None:
+        self._bin = folder
         self.environment: Mapping[str, str] = {
             "PATH": os.environ["PATH"],
             "HOME": str(socket.parent),
@@ -66,12 +71,11 @@ class Engine:
         Raises:
             BuildError: it failed; with its last words.
         """
-        return self._run([str(self._root / "usr/bin/docker"), *arguments], seconds)
+        return self._run([str(self._bin / "docker"), *arguments], seconds)
 
     def compose(self, *arguments: str, seconds: float = 600.0) -> str:
         """Run ``docker compose``; raises like `docker`."""
-        plugin = self._root / "usr/libexec/docker/cli-plugins/docker-compose"
-        return self._run([str(plugin), *arguments], seconds)
+        return self._run([str(self._bin / "docker-compose"), *arguments], seconds)
 
     def _run(self, command: list[str], seconds: float) -> str:
         done = subprocess.run(
@@ -122,27 +126,28 @@ class Engine:
 
 
 def installed(cache: Path) -> Path:
-    """Return the root folder with Docker in it, made once."""
-    root = cache / "engine" / "root"
-    if not root.exists():
+    """Return the folder with Docker's programs, made once."""
+    folder = cache / "engine" / "bin"
+    if not folder.exists():
         packages = debian.fetch(
             _PACKAGES, architecture=debian.machine(), folder=cache / "engine" / "debian"
         )
-        new = root.with_suffix(".new")
+        new = folder.with_suffix(".new")
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(parents=True)
-        for package in packages:
-            debian.unpack(package, new, is_kept=lambda path: not path.startswith(_LEFT_OUT))
-        merge_usr(new)
-        for link, target in _LINKS.items():
-            if not (new / link).is_symlink() and not (new / link).exists():
-                (new / link).symlink_to(target)
-        for folder in ("mnt", "tmp"):
-            (new / folder).mkdir(exist_ok=True)
-        for file in ("resolv.conf", "hosts"):  # the machine's are mounted there
-            (new / "etc" / file).touch()
-        new.rename(root)
-    return root
+        with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+            for package in packages:
+                debian.unpack(
+                    package,
+                    Path(scratch),
+                    is_kept=lambda path: merged(path) in _PROGRAMS,
+                )
+            for name in _PROGRAMS:
+                for found in (Path(scratch) / name, Path(scratch) / name.removeprefix("usr/")):
+                    if found.exists():
+                        shutil.copy2(found, new / found.name)
+        new.rename(folder)
+    return folder
 
 
 @contextmanager
@@ -155,24 +160,22 @@ def running(cache: Path) -> Iterator[Engine]:
     Raises:
         BuildError: it does not start here; with why.
     """
-    root = installed(cache)
+    folder = installed(cache)
     data = cache / "engine" / "data"
     data.mkdir(exist_ok=True)
     socket, log = data / "docker.sock", data / "dockerd.log"
-    command = within(
-        root,
-        [data],
-        [
-            "/usr/sbin/dockerd", f"--data-root={data / 'docker'}", f"--exec-root={data / 'exec'}",
-            f"--pidfile={data / 'pid'}", f"--host=unix://{socket}", "--storage-driver=overlay2",
-            "--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-masq=false",
-        ],
-    )  # fmt: skip
+    command = [
+        program("unshare"), "--mount", "--", str(folder / "dockerd"),
+        f"--data-root={data / 'docker'}", f"--exec-root={data / 'exec'}",
+        f"--pidfile={data / 'pid'}", f"--host=unix://{socket}", "--storage-driver=overlay2",
+        "--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-masq=false",
+    ]  # fmt: skip
+    environment = {**os.environ, "PATH": f"{folder}:{SEARCH_PATH}"}
     (data / "pid").unlink(missing_ok=True)
     with log.open("wb") as said:
-        daemon = subprocess.Popen(command, stdout=said, stderr=said)
+        daemon = subprocess.Popen(command, env=environment, stdout=said, stderr=said)
     try:
-        engine = Engine(root, socket)
+        engine = Engine(folder, socket)
         _wait(engine, daemon, log)
         yield engine
     finally:

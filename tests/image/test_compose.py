@@ -120,25 +120,14 @@ def test_services_run_as_nobody(system: Engine) -> None:
         assert about["HostConfig"]["ReadonlyRootfs"]
 
 
-def test_three_controllers_of_which_one_leads_and_another_takes_over(system: Engine) -> None:
+def test_three_controllers_share_the_nodes_and_one_may_be_killed(system: Engine) -> None:
     up(system, "--scale=controller=3", "--no-recreate", "--no-deps", "controller")
     containers = system.compose(*FILE, "ps", "--quiet", "controller").split()
     assert len(containers) == 3
-
-    def leaders() -> list[str]:
-        lines = system.compose(*FILE, "logs", "controller").splitlines()
-        return sorted({line.split()[0] for line in lines if '"event": "leading"' in line})
-
-    deadline = time.monotonic() + 60
-    while len(leaders()) != 1:
-        assert time.monotonic() < deadline
-        time.sleep(0.5)
-    [leader] = leaders()  # controller-1
-    system.docker("kill", f"fedge-test-{leader}")
+    system.docker("kill", containers[0])
     fedge(system, "delete", "pod", "hello")
     fedge(system, "apply", "-f", "/usr/share/fedge/hello")
     until(system, lambda found: [p["status"]["phase"] for p in found] == ["Running"], "pods")
-    assert len(leaders()) == 2
 
 
 def test_image_runs_with_docker_and_says_what_it_lacks(docker: Engine, built: Built) -> None:

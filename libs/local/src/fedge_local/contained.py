@@ -125,6 +125,7 @@ class EdgeContainer(Program):
         return [
             program("ctr"), *_ctr()[1:], "run", "--rm", "--net-host",
             "--rootfs-propagation=rshared", "--cap-add=CAP_SYS_ADMIN",
+            "--cap-add=CAP_NET_ADMIN",
             *(
                 f"--mount=type=bind,src={each},dst={each},options={how}"
                 for each, how in bound.items()

@@ -68,11 +68,11 @@ class Api:
             at_once=is_owed,
         )
 
-    async def _prepare(self) -> None:
+    async def _prepare(self, address: str) -> None:
         """Make the files by which others find the API, once it listens."""
         async for _ in backoff(first_seconds=1, most_seconds=60):
             try:
-                await self._folder.prepare(self._settings.api_address, self._settings.api_port)
+                await self._folder.prepare(address, self._settings.api_port)
             except EndpointError as exc:
                 log.error("api_not_prepared", reason=str(exc))  # noqa: TRY400 - it says it all
             else:

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import errno
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Final
@@ -25,7 +24,7 @@ async def wait_and_serve(
     port: int,
     serve: Serve,
     *,
-    listens: Callable[[], Awaitable[None]],
+    listens: Callable[[str], Awaitable[None]],
     at_once: bool = False,
 ) -> None:
     """Listen, and have ``serve`` take over at the first connection; until cancelled.
@@ -34,36 +33,38 @@ async def wait_and_serve(
         address: that pods reach; empty: the loopback alone is listened at.
         port: at all addresses.
         serve: loads what answers and does; the first connection waits meanwhile.
-        listens: is called once connections are taken, and before ``serve``.
+        listens: is called once connections are taken, and before ``serve``, with the address that
+            pods reach; empty, if it could not be had.
         at_once: whether there is something to do though nobody connects.
     """
     async for _ in backoff(first_seconds=1, most_seconds=_AGAIN_SECONDS):
         try:
-            async with _listening(address, port) as sockets:
-                log.info("api_waits", addresses=[LOOPBACK, *filter(None, [address])], port=port)
-                await listens()
+            async with _listening(address, port) as (sockets, reached):
+                log.info("api_waits", addresses=[LOOPBACK, *filter(None, [reached])], port=port)
+                await listens(reached)
                 if not at_once:
                     await _connection(sockets)
                 await serve(sockets)
         except OSError as exc:
             # without it the node does all else it is there for
-            log.error("api_not_served", port=port, reason=str(exc), remedy=_remedy(exc))  # noqa: TRY400
-
-
-def _remedy(exc: OSError) -> str:
-    if exc.errno == errno.EADDRINUSE:
-        return "stop what uses the port, or set FEDGE_META_API_PORT"
-    return "give meta the right to add addresses (CAP_NET_ADMIN), or set FEDGE_META_API_ADDRESS"
+            remedy = "stop what uses the port, or set FEDGE_META_API_PORT"
+            log.error("api_not_served", port=port, reason=str(exc), remedy=remedy)  # noqa: TRY400
 
 
 @contextlib.asynccontextmanager
-async def _listening(address: str, port: int) -> AsyncIterator[list[socket.socket]]:
+async def _listening(address: str, port: int) -> AsyncIterator[tuple[list[socket.socket], str]]:
+    """Listen, and say at which address for pods: none, if it may not be given to this machine."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(_listen(LOOPBACK, port))]
         if address:
-            take_address(address)
-            sockets.append(stack.enter_context(_listen(address, port)))
-        yield sockets
+            try:
+                take_address(address)
+                sockets.append(stack.enter_context(_listen(address, port)))
+            except OSError as exc:
+                remedy = "let meta add addresses (CAP_NET_ADMIN), or set FEDGE_META_API_ADDRESS"
+                log.warning("api_not_for_pods", reason=str(exc), remedy=remedy)
+                address = ""
+        yield sockets, address
 
 
 def _listen(host: str, port: int) -> socket.socket:

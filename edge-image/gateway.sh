@@ -4,7 +4,9 @@ set -eu
 readonly DATA=/var/lib/fedge NODE=${FEDGE_EDGE_NODE_NAME:?the name of the node}
 readonly TOKEN=/run/fedge-token/$NODE
 
-# of a mount below it, containerd has to see what the edge mounts there
+# containerd has to see what the edge mounts there; at the same path, which a volume's root is not
+mkdir -p /var/lib/gateway/fedge "$DATA"
+mount --bind /var/lib/gateway/fedge "$DATA"
 mount --make-rshared "$DATA"
 if [ -f /sys/fs/cgroup/cgroup.controllers ]; then
     # with version 2 a group that has processes hands nothing down

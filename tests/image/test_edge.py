@@ -138,12 +138,14 @@ async def test_volume_that_is_not_shared_or_not_at_its_path_is_said(
 ) -> None:
     here = data_of(story)
     at = [f"FEDGE_EDGE_DATA_DIR={here}"]
-    for mount, env, words in (
-        (volume(here, options="rbind"), at, "is not shared"),
-        (volume(here, to=Path("/var/lib/fedge")), [], "is the folder"),
-        (volume(here, options="rbind:rshared:ro"), at, "cannot be written to"),
+    may_mount = "--cap-add=CAP_SYS_ADMIN"
+    shared = ["--rootfs-propagation=rshared", may_mount]
+    for mount, env, options, words in (
+        (volume(here), at, [may_mount], "is not shared"),
+        (volume(here, to=Path("/var/lib/fedge")), [], shared, "is the folder"),
+        (volume(here, options="rbind:rshared:ro"), at, shared, "cannot be written to"),
     ):
-        ended = await run_image(story, built, mounts=[mount], env=env)
+        ended = await run_image(story, built, mounts=[mount], env=env, options=options)
         assert (ended.code, len(ended.lines)) == (NOT_SO, 1), ended.text
         assert words in ended.text
 

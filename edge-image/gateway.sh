@@ -7,6 +7,7 @@ readonly TOKEN=/run/fedge-token/$NODE
 # containerd has to see what the edge mounts there; at the same path, which a volume's root is not
 mkdir -p /var/lib/gateway/fedge "$DATA"
 mount --bind /var/lib/gateway/fedge "$DATA"
+mount --make-rprivate "$DATA" # else it would follow this machine's, and look one-way from inside
 mount --make-rshared "$DATA"
 if [ -f /sys/fs/cgroup/cgroup.controllers ]; then
     # with version 2 a group that has processes hands nothing down

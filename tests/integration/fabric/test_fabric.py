@@ -227,6 +227,26 @@ async def test_link_user_can_neither_speak_nor_listen_for_another_node(
             await channel.declare_queue("mine", durable=True)
 
 
+@pytest.mark.parametrize("persistent", [True, False])
+async def test_what_is_not_to_outlive_the_broker_says_so(
+    rabbitmq: Broker, persistent: bool
+) -> None:
+    fabric, key = fabric_of(rabbitmq.url), f"test.{uuid.uuid4().hex[:8]}"
+    connection = await aio_pika.connect(rabbitmq.url)
+    async with connection, fabric.running():
+        channel = await connection.channel()
+        queue = await channel.declare_queue(exclusive=True)
+        await queue.bind(t.REPORTED, key)
+        said = Envelope(type=kinds.NODE_ALIVE, source="/node/edge-1/edged", data={})
+        await fabric.publish(
+            said, exchange=t.REPORTED, routing_key=key, mandatory=True, persistent=persistent
+        )
+        message = await queue.get(no_ack=True)
+        assert message is not None
+        mode = aio_pika.DeliveryMode.PERSISTENT if persistent else 1
+        assert message.delivery_mode == mode
+
+
 async def test_messages_of_a_key_keep_their_order_whatever_fails(rabbitmq: Broker) -> None:
     name = f"test.{uuid.uuid4().hex[:8]}"
     queue = t.Queue(name, (t.Binding(t.REPORTED, f"{name}.#"),), ordered=True)

@@ -238,6 +238,7 @@ class Fabric:
         exchange: str,
         routing_key: str,
         mandatory: bool = False,
+        persistent: bool = True,
         expires_after: timedelta | None = None,
     ) -> None:
         """Publish and wait for the broker's confirm.
@@ -247,6 +248,8 @@ class Fabric:
             exchange: one of those given at the start.
             routing_key: an address as text.
             mandatory: a queue must take it.
+            persistent: it outlives the broker. What is worth nothing after a restart of the broker
+                need not be written to a gateway's flash.
             expires_after: drop it when it was not consumed by then.
 
         Raises:
@@ -262,7 +265,9 @@ class Fabric:
                     headers=dict(self._spans.headers(envelope, active)),
                     content_type=CONTENT_TYPE,
                     content_encoding=encoding,
-                    delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+                    delivery_mode=aio_pika.DeliveryMode.PERSISTENT
+                    if persistent
+                    else aio_pika.DeliveryMode.NOT_PERSISTENT,
                     message_id=envelope.id,
                     expiration=expires_after,
                 ),

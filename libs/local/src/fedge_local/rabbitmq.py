@@ -36,8 +36,9 @@ EDGE_PLUGINS = (
 )
 # one scheduler of each kind: half the peak memory, and a gateway has other work for its cores
 SMALL = "+S 1:1 +SDcpu 1:1 +SDio 1 +A 1 +sbwt none +sbwtdcpu none +sbwtdio none"
-# No segments kept for later, nor room for a million ports: 10 MB less; a gateway has few of either.
-EDGE = f"{SMALL} +MMmcs 0 +Q 16384"
+# The C library's allocator in place of Erlang's own pools, and no room for a million ports: 14 MB
+# less, and what a burst took goes back; a gateway has few of either.
+EDGE = f"{SMALL} +Mea min +Q 16384"
 _EDGE_PROCESSES = 131_072
 """The table of processes has 12 bytes for each that there may be, from the start."""
 # RabbitMQ 4.0 reserves as much per connection as the kernel would ever buffer, 4 MB on loopback

@@ -182,7 +182,8 @@ class Reporting:
     async def alive(self, fabric: "Fabric", interval_seconds: float) -> None:
         """Say every so often that the node is alive, until cancelled.
 
-        A sign of life that cannot leave at once is worth nothing, so it expires.
+        A sign of life that cannot leave at once is worth nothing, so it expires, and is not written
+        to the broker's disk.
         """
         while True:
             try:
@@ -198,6 +199,7 @@ class Reporting:
                     ),
                     exchange=t.UP,
                     routing_key=str(Address(self._node, MessageClass.STATE, ("alive",))),
+                    persistent=False,
                     expires_after=timedelta(seconds=interval_seconds),
                 )
             except UnavailableError as exc:

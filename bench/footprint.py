@@ -31,8 +31,10 @@ from fedge_local.stack import Stack
 from images.cached import edge_image
 
 MESSAGES = 30_000
-SETTLE_SECONDS = 30.0
-QUIET_SECONDS = 60.0
+SETTLE_SECONDS = 240.0
+"""Until the broker has written down what changed when it started, every 3 minutes:
+https://www.erlang.org/doc/apps/mnesia/mnesia.html (``dump_log_time_threshold``)."""
+QUIET_SECONDS = 300.0
 AFTER_SECONDS = 60.0
 SAMPLE_SECONDS = 0.25
 REPOSITORY = Path(__file__).resolve().parents[1]

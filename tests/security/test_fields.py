@@ -232,7 +232,7 @@ async def test_not_even_the_cloud_gets_out_of_its_folders_at_the_edge(
         assert "uid-0" in said[before:]
         # nor are there folders beside those of pods
         data = system.stack.kubeconfig.parent / "edges" / VICTIM / "data"
-        known = {"pods", "identity", "edged.incarnation", "begun.db"}
+        known = {"pods", "identity", "api", "edged.incarnation", "begun.db"}
         others = {each.name for each in data.iterdir()} - known
         assert {each for each in others if ".db" not in each and ".key" not in each} == set()
         for number in range(20):

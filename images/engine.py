@@ -24,8 +24,6 @@ _PROGRAMS: Final = (
     "usr/bin/containerd",
     "usr/bin/containerd-shim-runc-v2",
     "usr/bin/docker",
-    "usr/bin/docker-init",
-    "usr/libexec/docker/docker-init",
     "usr/libexec/docker/cli-plugins/docker-compose",
     "usr/sbin/docker-proxy",
     "usr/sbin/dockerd",
@@ -113,7 +111,8 @@ class Engine:
                     check=True,
                 )  # fmt: skip
                 new.replace(archive)
-            self.docker("import", str(archive), name)
+            if not self.docker("images", "--quiet", name):  # a new import has no layers built on it
+                self.docker("import", str(archive), name)
         for name, recipe in (
             ("debian:trixie-slim", _BASE),
             ("rabbitmq:4.0", _RABBITMQ),

@@ -37,7 +37,8 @@ if [ ! -e "$DATA/identity/joined.json" ]; then
     (umask 077 && cp "$TOKEN" "$DATA/join-token")
 fi
 
-ctr --namespace fedge run --rm --net-host --rootfs-propagation rshared --cap-add CAP_SYS_ADMIN \
+ctr --namespace fedge run --rm --net-host --rootfs-propagation rshared \
+    --cap-add CAP_SYS_ADMIN --cap-add CAP_NET_ADMIN \
     --mount "type=bind,src=$DATA,dst=$DATA,options=rbind:rshared" \
     --mount type=bind,src=/run/containerd,dst=/run/containerd,options=rbind \
     --env "FEDGE_EDGE_NODE_NAME=$NODE" --env "FEDGE_JOIN_TOKEN_FILE=$DATA/join-token" \

@@ -110,6 +110,14 @@ def test_two_edges_from_the_image_join_and_run_a_pod(system: Engine) -> None:
     until(system, lambda found: [p["status"]["phase"] for p in found] == ["Running"], "pods")
 
 
+def test_edges_have_the_address_where_pods_reach_the_api(system: Engine) -> None:
+    for name in ("edge-1", "edge-2"):
+        shown = system.compose(
+            *FILE, "exec", "--no-TTY", name, "ip", "-brief", "address", "show", "lo"
+        )
+        assert "169.254.30.10/32" in shown
+
+
 def test_services_run_as_nobody(system: Engine) -> None:
     for name in ("hub", "controller", "device", "apiserver"):
         [container] = system.compose(*FILE, "ps", "--quiet", name).split()
@@ -135,7 +143,10 @@ def test_image_runs_with_docker_and_says_what_it_lacks(docker: Engine, built: Bu
     with pytest.raises(BuildError, match="no volume is mounted at /var/lib/fedge"):
         docker.docker("run", "--rm", "--network=host", "fedge/edge:0.1.0")
     docker.docker("volume", "create", "named")
-    with pytest.raises(BuildError, match=r"is the folder .*/named/_data"):
-        docker.docker(
-            "run", "--rm", "--network=host", "--volume=named:/var/lib/fedge", "fedge/edge:0.1.0"
-        )
+    try:
+        with pytest.raises(BuildError, match=r"is the folder .*/named/_data"):
+            docker.docker(
+                "run", "--rm", "--network=host", "--volume=named:/var/lib/fedge", "fedge/edge:0.1.0"
+            )
+    finally:
+        docker.docker("volume", "rm", "named")

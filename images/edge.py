@@ -71,7 +71,7 @@ _LEFT_OUT: Final = (
 )  # fmt: skip
 _PROGRAMS: Final = (
     "busybox", "erl", "python3.13",
-    "s6-supervise", "s6-svc", "s6-svscan", "s6-svscanctl", "s6-svstat", "s6-svwait",
+    "s6-supervise", "s6-svc", "s6-svlisten1", "s6-svscan", "s6-svscanctl", "s6-svstat", "s6-svwait",
     "s6-ftrigrd", "s6-ftrig-*",
 )  # fmt: skip
 """Of ``/usr/bin``."""

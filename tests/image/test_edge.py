@@ -75,6 +75,7 @@ async def test_container_that_is_stopped_and_started_touches_no_pod(story: Story
     log = edge.parts.services.log.read_text()
     assert "fedge: stopping" in log
     assert '"event": "stopped"' in log  # in good order
+    assert "s6-svc: fatal" not in log
     assert await story.container_running() == before
     await edge.parts.services.start()
     await until_healthy(story)

@@ -188,6 +188,7 @@ class _CountingFabric(Fabric):
         exchange: str,
         routing_key: str,
         mandatory: bool = False,
+        persistent: bool = True,
         expires_after: timedelta | None = None,
     ) -> None:
         await super().publish(
@@ -195,6 +196,7 @@ class _CountingFabric(Fabric):
             exchange=exchange,
             routing_key=routing_key,
             mandatory=mandatory,
+            persistent=persistent,
             expires_after=expires_after,
         )
         if exchange == t.UP:

@@ -1,5 +1,6 @@
 """What hub does with spans: it believes nobody about others, exports, and never stands still."""
 
+import asyncio
 import base64
 from collections.abc import Iterator
 from typing import Any
@@ -11,7 +12,15 @@ from fedge_fabric import Envelope, InvalidError, MalformedError, UnavailableErro
 from fedge_fabric.fabric import Delivery
 from fedge_hub import spans as hub_spans
 from fedge_hub.span_export import OtlpExporter
-from fedge_hub.spans import MAX_SPANS, MAX_TEXT, Exporter, Keeper, Spans, attribute
+from fedge_hub.spans import (
+    MAX_SPANS,
+    MAX_TEXT,
+    MAX_WAITING,
+    Exporter,
+    Keeper,
+    Spans,
+    attribute,
+)
 from tests.fixtures.otlp import Receiver, receiving
 
 
@@ -210,3 +219,39 @@ async def test_collector_that_refuses_is_not(receiver: Receiver, status: int) ->
 async def test_collector_that_is_not_there_is_asked_again() -> None:
     with pytest.raises(UnavailableError, match="does not answer"):
         await OtlpExporter("http://127.0.0.1:1").export(request())
+
+
+class Stuck(Exporter):
+    """Where spans go, behind a name that resolves to nothing for a long time."""
+
+    def __init__(self) -> None:
+        self.free = asyncio.Event()
+        self.exported = 0
+
+    async def export(self, request: ExportTraceServiceRequest) -> int:
+        assert request.resource_spans
+        await self.free.wait()
+        self.exported += 1
+        return 0
+
+
+async def test_who_brings_spans_does_not_wait_for_their_export() -> None:
+    exporter, kept = Stuck(), Kept()
+    spans = Spans(exporter=exporter, keeper=kept)
+    running = asyncio.create_task(spans.run())
+    async with asyncio.timeout(5):
+        for _ in range(MAX_WAITING):
+            await spans.take(request("fedge-cli"))
+        await asyncio.sleep(0)  # the first is being exported: there is room for one more
+        await spans.take(request("fedge-cli"))
+        await spans.take(request("fedge-cli", count=3))
+    assert len(kept.requests) == MAX_WAITING + 2
+    assert spans.statistics.dropped == 3
+    exporter.free.set()
+    async with asyncio.timeout(5):
+        while exporter.exported <= MAX_WAITING:  # noqa: ASYNC110 - it tells nobody
+            await asyncio.sleep(0)
+    assert spans.statistics.dropped == 3
+    running.cancel()
+    await asyncio.wait({running})
+    assert spans.statistics.exported == MAX_WAITING + 1

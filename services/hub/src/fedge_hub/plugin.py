@@ -103,6 +103,7 @@ async def run(settings: HubSettings, ready: Ready) -> None:
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         tasks.create_task(_serve(server), name="hub-http")
         tasks.create_task(events.run(), name="events")
+        tasks.create_task(spans.run(), name="spans")
         if enrolment is not None:
             tasks.create_task(enrolment.run(serve=_serve), name="enrolment")
             await enrolment.begun.wait()  # hub's own way to the broker may need a certificate

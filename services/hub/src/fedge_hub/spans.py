@@ -3,6 +3,7 @@
 A node speaks for itself here too: its spans say its name, whatever they said before.
 """
 
+import asyncio
 import base64
 import binascii
 from collections.abc import Iterable
@@ -38,6 +39,8 @@ TRY_SECONDS = 30.0
 """For so long an export that fails is tried again; then its spans are dropped, and counted."""
 OF_NODES: Final = frozenset({"fedge-meta", "fedge-edged", "fedge-twin", "fedge-join"})
 """The services that a node may tell of."""
+MAX_WAITING = 64
+"""So many requests over HTTP may wait for their export. Spans of others are dropped, counted."""
 _MAX_TEXT_OF_REQUEST = 4 * 1024 * 1024
 
 
@@ -81,6 +84,9 @@ class Spans:
         self.statistics = SpanStatistics()
         self._exporter = exporter
         self._keeper = keeper
+        self._waiting: asyncio.Queue[tuple[ExportTraceServiceRequest, int]] = asyncio.Queue(
+            MAX_WAITING
+        )
 
     def subscribe(self, fabric: Fabric) -> None:
         """Take part in hub's queue of spans."""
@@ -100,27 +106,47 @@ class Spans:
             for each in request.resource_spans:
                 _set_node(each, node)
         self.statistics.dropped_by_senders += fields.whole(envelope.data, "dropped", default=0)
-        await self.take(request)
+        # while an export is tried again, the others wait in the broker
+        if count := await self._keep(request):
+            await self._export(request, count)
+
+    async def run(self) -> None:
+        """Export what was taken over HTTP, until cancelled."""
+        while True:
+            await self._export(*await self._waiting.get())
 
     async def take(self, request: ExportTraceServiceRequest) -> None:
-        """Keep and export spans. Never raises: what cannot be kept or exported is counted."""
+        """Keep spans, and have them exported: whoever brings them does not wait for that.
+
+        Never raises: what cannot be kept or exported is counted.
+        """
+        count = await self._keep(request)
+        if not count or self._exporter is None:
+            return
+        try:
+            self._waiting.put_nowait((request, count))
+        except asyncio.QueueFull:
+            self.statistics.dropped += count
+            log.warning("spans_dropped", spans=count, reason="too many wait for their export")
+
+    async def _keep(self, request: ExportTraceServiceRequest) -> int:
+        """Keep spans, and return how many they are."""
         count = _shorten(request)
         self.statistics.received += count
         if not count:
-            return
+            return 0
         if self._keeper is not None:
             try:
                 await self._keeper.keep(request)
             except (UnavailableError, ValueError) as exc:
                 log.warning("spans_not_kept", spans=count, reason=str(exc))
-        if self._exporter is not None:
-            await self._export(self._exporter, request, count)
+        return count
 
-    async def _export(
-        self, exporter: Exporter, request: ExportTraceServiceRequest, count: int
-    ) -> None:
+    async def _export(self, request: ExportTraceServiceRequest, count: int) -> None:
+        if self._exporter is None:
+            return
         try:
-            refused = await self._exported(exporter, request)
+            refused = await self._exported(self._exporter, request)
         except (UnavailableError, InvalidError) as exc:
             self.statistics.dropped += count
             log.warning("spans_dropped", spans=count, reason=str(exc))

@@ -2,7 +2,7 @@
 
 apt works in folders of its own: nothing of the machine is changed or taken for installed, and no
 rights are needed. It checks the archive's signatures. Packages come from where the machine has its
-own from, or from ``FEDGE_DEBIAN_MIRROR``, which may be a moment of https://snapshot.debian.org.
+own from, or from ``FEDGE_DEBIAN_MIRROR``, which may be a moment of Debian's snapshots.
 """
 
 import hashlib

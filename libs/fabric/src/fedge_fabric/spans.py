@@ -18,10 +18,8 @@ from fedge_tracing import (
     SpanKind,
     Spanning,
     Tracer,
-    current,
     names,
     records,
-    span,
     traceparent,
 )
 
@@ -43,10 +41,7 @@ class Spans:
     ) -> Spanning:
         """Return the span of sending a message, below its own trace context or the current one."""
         name = f"send {exchange}"
-        context = envelope.traceparent
-        if not context and not current().is_recorded:
-            return span(name, kind=SpanKind.PRODUCER, service=self._service)
-        context = context or traceparent()
+        context = envelope.traceparent or traceparent()
         if not records(context):
             return self._tracer.child(context, name, kind=SpanKind.PRODUCER)
         now = time.time()

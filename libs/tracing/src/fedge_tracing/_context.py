@@ -13,6 +13,8 @@ ANNOTATION = "fedge.io/traceparent"
 
 _FORM = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 _INVALID_VERSION = "ff"
+_ODD = frozenset("13579bdf")
+"""How the flags of a context end that is recorded."""
 TEXT_LENGTH = 55
 """Of a trace context as text."""
 
@@ -51,7 +53,7 @@ def format_context(context: SpanContext) -> str:
 
 def is_recorded(traceparent: str) -> bool:
     """Whether the trace of a valid trace context is recorded."""
-    return bool(int(traceparent[-2:] or "0", 16) & 1)
+    return traceparent[-1:] in _ODD
 
 
 def trace_id_of(traceparent: str) -> str:

@@ -36,8 +36,6 @@ Attributes = Mapping[str, Value]
 LINK_AFTER_SECONDS = 1.0
 """Work that waited longer than that for its turn has a link to its cause, with the wait."""
 _SAMPLED = TraceFlags(TraceFlags.SAMPLED)
-_ODD = frozenset("13579bdf")
-"""How the flags of a context end that is recorded."""
 _MOST_TEXT = 512
 _TOLD = "_fedge_traced"
 
@@ -90,7 +88,7 @@ class Active:
     def is_recorded(self) -> bool:
         """Whether what happens here is recorded, as far as its context says."""
         self.begin()
-        return self._span is not None or self._text[-1:] in _ODD
+        return self._span is not None or is_recorded(self._text)
 
     @property
     def span(self) -> Span | None:
@@ -119,6 +117,8 @@ class Active:
             self._span.set_attribute(names.ERROR_TYPE, error_type)
 
 
+Spanning = AbstractContextManager[Active, None]
+"""A span for the time of a ``with`` block; where nothing is recorded, a place in a trace."""
 _NOWHERE = Active("")
 _CURRENT: ContextVar[Active] = ContextVar("fedge_trace", default=_NOWHERE)
 
@@ -183,7 +183,7 @@ class Tracer:
         causes: Sequence[Cause] = (),
         start: float | None = None,
         lazily: bool = False,
-    ) -> "Spanning":
+    ) -> Spanning:
         """Return the first span of a new trace, which is recorded or not as the settings say.
 
         Args:
@@ -194,7 +194,10 @@ class Tracer:
             start: when it began, in seconds since the epoch; now if not given.
             lazily: there is a span only if something is traced within, or an error comes of it.
         """
-        return Spanning(self.service, name, kind, None, attributes, causes, start, lazily=lazily)
+        state = _state.state()
+        if state is not None and not lazily and not state.head.takes():
+            return _Unrecorded(self.service, _new_text("00"), name, kind, attributes, start)
+        return _Recorded(self.service, name, kind, None, attributes, causes, start, lazily=lazily)
 
     def child(
         self,
@@ -206,14 +209,16 @@ class Tracer:
         causes: Sequence[Cause] = (),
         start: float | None = None,
         lazily: bool = False,
-    ) -> "Spanning":
+    ) -> Spanning:
         """Return a span of the trace that a message or an object came with; see ``root``.
 
         Without a valid ``traceparent`` there is none: only what is meant to begin a trace does.
         """
         is_one = len(traceparent) == TEXT_LENGTH
+        if is_one and not is_recorded(traceparent):
+            return _Unrecorded(self.service, traceparent, name, kind, attributes, start)
         parent = Active(self.service, text=traceparent) if is_one else _NOWHERE
-        return Spanning(self.service, name, kind, parent, attributes, causes, start, lazily=lazily)
+        return _Recorded(self.service, name, kind, parent, attributes, causes, start, lazily=lazily)
 
 
 def span(
@@ -223,7 +228,7 @@ def span(
     attributes: Attributes | None = None,
     start: float | None = None,
     service: str = "",
-) -> "Spanning":
+) -> Spanning:
     """Return a span within the one that is current; none where none is.
 
     Args:
@@ -236,11 +241,58 @@ def span(
     active = _CURRENT.get()
     if active.has_ended:
         active = _NOWHERE
-    return Spanning(service or active.service, name, kind, active, attributes, (), start)
+    return _Recorded(service or active.service, name, kind, active, attributes, (), start)
 
 
-class Spanning:
-    """A span for the time of a ``with`` block."""
+class _Unrecorded(Active):
+    """In a trace that is not recorded, for the time of a ``with`` block.
+
+    Most of what passes is: so this costs as little as it can. Errors are kept all the same.
+    """
+
+    __slots__ = ("_attributes", "_kind", "_name", "_start", "_token")
+
+    def __init__(
+        self,
+        service: str,
+        text: str,
+        name: str,
+        kind: SpanKind,
+        attributes: Attributes | None,
+        start: float | None,
+    ) -> None:
+        # what the class above does, without another call
+        self.service = service
+        self.has_ended = False
+        self._context = None
+        self._span = None
+        self._begin = None
+        self._text = text
+        self._name = name
+        self._kind = kind
+        self._attributes = attributes
+        self._start = time.time_ns() if start is None else int(start * 1e9)
+        self._token: Token[Active] | None = None
+
+    def __enter__(self) -> Active:
+        self._token = _CURRENT.set(self)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._token is not None:
+            _CURRENT.reset(self._token)
+        if isinstance(error, Exception) and _is_news(error):
+            about = self._name, self._kind, self._attributes, self._start
+            _keep_error(self.service, about, self.context, error)
+
+
+class _Recorded:
+    """A span for the time of a ``with`` block, where the trace is recorded or that is not known."""
 
     __slots__ = (
         "_active", "_attributes", "_causes", "_kind", "_lazily", "_name", "_parent", "_service",
@@ -313,15 +365,13 @@ class Spanning:
             return _NOWHERE
         if self._lazily:
             return Active(self._service, begin=self._head)
-        head = self._head()
-        if isinstance(head, Active):
-            return head
-        return Active(self._service, head.get_span_context(), head)
+        made = self._span_below(None)  # it was taken, or it would not be one of these
+        return Active(self._service, made.get_span_context(), made)
 
     def _head(self) -> Span | Active:
         state = _state.state()
         if state is None or not state.head.takes():
-            return Active(self._service, text=f"{new_traceparent()[:-1]}0")
+            return Active(self._service, text=_new_text("00"))
         return self._span_below(None)
 
     def _span_below(self, parent: SpanContext | None) -> Span:
@@ -344,48 +394,66 @@ class Spanning:
         )
 
     def _failed(self, active: Active, error: Exception) -> None:
-        told = getattr(error, _TOLD, False)
+        is_news = _is_news(error)
         kind = type(error).__name__
-        if not told:
-            _mark(error)
         if active.span is not None:
             # where it came from says why; what it passes through only that it failed
-            active.fail("" if told else str(error) or kind, kind)
-        elif not told:
-            self._keep_error(active.context, str(error) or kind, kind)
-
-    def _keep_error(self, context: SpanContext | None, message: str, error_type: str) -> None:
-        """Make a span of something that failed in a trace that is not recorded, or in none."""
-        state = _state.state()
-        if state is None or not self._service or not state.errors.takes():
-            return
-        _, resource = state.tracer(self._service)
-        own = SpanContext(
-            trace_id=context.trace_id if context is not None else _number(128),
-            span_id=_number(64),
-            is_remote=False,
-            trace_flags=_SAMPLED,
-        )
-        state.buffer.on_end(
-            ReadableSpan(
-                self._name,
-                context=own,
-                resource=resource,
-                attributes={**(self._attributes or {}), names.ERROR_TYPE: error_type},
-                kind=self._kind,
-                status=Status(StatusCode.ERROR, message[:_MOST_TEXT]),
-                start_time=self._start,
-                end_time=max(time.time_ns(), self._start),
-                instrumentation_scope=InstrumentationScope(_state.SCOPE, _state.own_version()),
-            )
-        )
+            active.fail((str(error) or kind) if is_news else "", kind)
+        elif is_news:
+            about = self._name, self._kind, self._attributes, self._start
+            _keep_error(self._service, about, active.context, error)
 
 
-def _mark(error: Exception) -> None:
+def _is_news(error: Exception) -> bool:
+    """Return whether no span has told of an error yet; from now on one has."""
+    if getattr(error, _TOLD, False):
+        return False
     try:
         setattr(error, _TOLD, True)
     except AttributeError:
-        return  # it has no room for a mark: it is told by every span that it passes through
+        return True  # it has no room for a mark: it is told by every span that it passes through
+    return True
+
+
+def _keep_error(
+    service: str,
+    about: tuple[str, SpanKind, Attributes | None, int],
+    context: SpanContext | None,
+    error: Exception,
+) -> None:
+    """Make a span of something that failed in a trace that is not recorded, or in none.
+
+    Args:
+        service: whose it is.
+        about: its name, kind, attributes, and when it began.
+        context: where it was.
+        error: what it failed of.
+    """
+    state = _state.state()
+    if state is None or not service or not state.errors.takes():
+        return
+    name, kind, attributes, start = about
+    _, resource = state.tracer(service)
+    own = SpanContext(
+        trace_id=context.trace_id if context is not None else _number(128),
+        span_id=_number(64),
+        is_remote=False,
+        trace_flags=_SAMPLED,
+    )
+    error_type = type(error).__name__
+    state.buffer.on_end(
+        ReadableSpan(
+            name,
+            context=own,
+            resource=resource,
+            attributes={**(attributes or {}), names.ERROR_TYPE: error_type},
+            kind=kind,
+            status=Status(StatusCode.ERROR, (str(error) or error_type)[:_MOST_TEXT]),
+            start_time=start,
+            end_time=max(time.time_ns(), start),
+            instrumentation_scope=InstrumentationScope(_state.SCOPE, _state.own_version()),
+        )
+    )
 
 
 def _number(bits: int) -> int:
@@ -405,4 +473,9 @@ def _links(causes: Sequence[Cause], now_ns: int) -> list[Link]:
 
 def new_traceparent() -> str:
     """Return the context of a new trace that is to be recorded."""
-    return f"00-{_number(128):032x}-{_number(64):016x}-01"
+    return _new_text("01")
+
+
+def _new_text(flags: str) -> str:
+    ids = random.getrandbits(192).to_bytes(24, "big").hex("-", -16)  # of trace and span
+    return f"00-{ids}-{flags}"

@@ -1,8 +1,8 @@
 """What tracing costs, and what it tells.
 
 The cost: how many messages pass between an edge and the cloud, each in a trace of its own, with
-tracing as it is set by default, against the same with tracing off; in turns, in the same run. Off
-is the floor. Beside them, for information, with every trace recorded.
+tracing as it is set by default, against the same with tracing off; in turns of a second, in the
+same processes. Off is the floor. Beside them, for information, with every trace recorded.
 
 The use: pods are applied, through a whole system; the share of the time from the command to the
 status at the API that the spans of each trace cover, the least of them, and how many spans have a
@@ -18,29 +18,47 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
 import fedge_tracing as tracing
-from bench.fabric import MESSAGES, ROLES, Pair, change, event, told_to_begin, windowed
+from bench.fabric import EVENTS, OBJECTS, Pair, change, event, line, windowed
 from bench.reporting import tell
 from fedge_cli.demo import SETTINGS, Story
 from fedge_fabric import topology as t
-from fedge_fabric.fabric import Fabric
+from fedge_fabric.fabric import Delivery, Fabric
 from fedge_fabric.streams import Numbering
 from fedge_local.stack import Stack
 from fedge_service import TraceSettings
 from tests.fixtures.otlp import Receiver, explained, orphans, receiving, roots
 
-ROUNDS = 11
-EVERY = 3
-"""In each third round all is recorded too, which takes twice as long."""
+ROUNDS = {"on": 60, "all": 6}
+WARM_UP = 2
+"""Rounds that do not count."""
 PODS = 20
 REPOSITORY = Path(__file__).resolve().parents[1]
 EDGE = "edge-1"
 STATUS = "PATCH pods/status"
-PER_SECOND: Mapping[str, float] = {"on": TraceSettings().per_second, "all": 0.0}
+
+
+async def turns(kind: str, act: Callable[[int, bool], Awaitable[None]], count: int) -> None:
+    """Do something in turns, as one is told: each traced as the kind says, or not at all.
+
+    Each turn is a line from outside, ``on`` or ``off``; it is answered when it is over.
+    """
+    recording = tracing.state()
+    assert recording is not None
+    print("ready", flush=True)
+    while turn := (await asyncio.to_thread(sys.stdin.readline)).strip():
+        tracing.resume(recording)
+        while kind != "all" and recording.head.takes():
+            pass  # what gathered while tracing was off would be recorded now, and too much
+        if turn == "off":
+            tracing.stop()
+        await act(count, turn == "on")
 
 
 async def publish(url: str, way: str, count: int, kind: str) -> None:
@@ -49,76 +67,136 @@ async def publish(url: str, way: str, count: int, kind: str) -> None:
     exchanges = t.EDGE_EXCHANGES if way == "up" else t.CLOUD_EXCHANGES
     exchange, numbering = (t.UP if way == "up" else t.DOWN), Numbering("bench")
     fabric, tracer = Fabric(url, service="bench", exchanges=exchanges), tracing.Tracer("bench")
+    published = 0
 
-    async def one(number: int) -> None:
-        envelope, key = event(numbering, number, "") if way == "up" else change(number, "")
+    async def one(_: int) -> None:
+        nonlocal published
+        published += 1
+        envelope, key = event(numbering, published, "") if way == "up" else change(published, "")
         with tracer.root("bench"):
             await fabric.publish(
                 envelope, exchange=exchange, routing_key=key, mandatory=way == "down"
             )
 
-    async with fabric.running():
-        await told_to_begin()
+    async def turn(count: int, _: bool) -> None:
         await windowed(one, count)
+
+    async with fabric.running():
+        await turns(kind, turn, count)
 
 
 async def consume(url: str, way: str, count: int, kind: str) -> None:
     """Consume them; what is traced is traced here too, and sent."""
     configure(kind, node="edge-1" if way == "down" else "")
-    await ROLES["consume-ours"](url, way, count)
+    left, done = 0, asyncio.Event()
+
+    async def take(_: Delivery) -> None:
+        nonlocal left
+        left -= 1
+        if not left:
+            done.set()
+
+    async def turn(count: int, _: bool) -> None:
+        nonlocal left
+        left = count
+        done.clear()
+        print("takes", flush=True)
+        await done.wait()
+        print("done", flush=True)
+
+    exchanges = t.CLOUD_EXCHANGES if way == "up" else t.EDGE_EXCHANGES
+    fabric = Fabric(url, service="bench", exchanges=exchanges)
+    fabric.subscribe(EVENTS if way == "up" else OBJECTS, take)
+    async with fabric.running():
+        await turns(kind, turn, count)
 
 
 def configure(kind: str, *, node: str) -> None:
-    """Trace as the services do, or not at all."""
-    if kind != "off":
-        settings = TraceSettings()
-        tracing.configure(
-            ratio=settings.ratio,
-            per_second=PER_SECOND[kind],
-            buffer=settings.buffer,
-            node=node,
-        )
+    """Trace as the services do, or all."""
+    settings = TraceSettings()
+    tracing.configure(
+        ratio=settings.ratio,
+        per_second=0.0 if kind == "all" else settings.per_second,
+        buffer=settings.buffer,
+        node=node,
+    )
 
 
 class TracedPair(Pair):
     """The same brokers, other roles."""
 
     module = "bench.tracing"
-    messages = 20_000  # long enough for the burst that is recorded at a begin to count little
+    messages = 4_000
+
+    async def ratios(self, way: str, kind: str, rounds: int) -> tuple[list[float], list[float]]:
+        """Return the rates of rounds relative to those without tracing, and those without."""
+        source, target = self.urls(way)
+        consumer = await self._spawn(f"consume-{kind}", target, way, self.messages)
+        publisher = await self._spawn(f"publish-{kind}", source, way, self.messages)
+        found, without = [], []
+        try:
+            for number in range(rounds + WARM_UP):
+                rates = {}
+                for turn in ("on", "off") if number % 2 else ("off", "on"):
+                    await say(consumer, turn)
+                    await line(consumer, "takes")
+                    began = time.perf_counter()
+                    await say(publisher, turn)
+                    await line(consumer, "done")
+                    rates[turn] = self.messages / (time.perf_counter() - began)
+                print(f"{way} {kind}: {rates['on']:.0f}/s, off {rates['off']:.0f}/s", flush=True)
+                if number >= WARM_UP:
+                    found.append(rates["on"] / rates["off"])
+                    without.append(rates["off"])
+        finally:
+            for each in (consumer, publisher):
+                assert each.stdin is not None
+                each.stdin.close()
+                assert await each.wait() == 0
+        return found, without
 
 
-Rates = dict[tuple[str, str], dict[int, float]]
-"""Messages a second by way and kind, then by round."""
+async def say(process: asyncio.subprocess.Process, what: str) -> None:
+    """Tell a process whose turn it is."""
+    assert process.stdin is not None
+    process.stdin.write(f"{what}\n".encode())
+    await process.stdin.drain()
 
 
-async def measure_cost() -> Rates:
-    """Return messages a second."""
-    rates: Rates = {}
+@dataclass(slots=True)
+class Cost:
+    """What tracing costs.
+
+    Attributes:
+        on: by how many percent fewer messages pass, the middle one of all rounds, both ways.
+        all: the same with all recorded.
+        up: messages a second without tracing.
+        down: the same.
+    """
+
+    on: float
+    all: float
+    up: float
+    down: float
+
+
+async def measure_cost() -> Cost:
+    """Measure both ways, on and off in turns."""
+    ratios: dict[str, list[float]] = {kind: [] for kind in ROUNDS}
+    without: dict[str, list[float]] = {"up": [], "down": []}
     with tempfile.TemporaryDirectory(prefix="fedge-bench-", dir="/var/tmp") as folder:
         pair = TracedPair(Path(folder))
         try:
             await pair.start()
-            for number in range(ROUNDS + 1):
-                kinds = ("off", "on") if number % EVERY else ("off", "on", "all")
+            for kind, rounds in ROUNDS.items():
                 for way in ("up", "down"):
-                    for kind in kinds if number % 2 else reversed(kinds):
-                        rate = await pair.rate(way, kind)
-                        print(f"round {number}: {way} {kind} {rate:.0f}/s", flush=True)
-                        if number:  # the first warms up
-                            rates.setdefault((way, kind), {})[number] = rate
+                    found, off = await pair.ratios(way, kind, rounds)
+                    ratios[kind] += found
+                    without[way] += off
         finally:
             await pair.kill()
-    return rates
-
-
-def overhead(rates: Rates, kind: str) -> float:
-    """Return by how many percent fewer pass, the middle one of all rounds, both ways."""
-    ratios = [
-        rates[way, kind][number] / rates[way, "off"][number]
-        for way in ("up", "down")
-        for number in rates[way, kind]
-    ]
-    return round((1 - median(ratios)) * 100, 1)
+    percent = {kind: round((1 - median(each)) * 100, 1) for kind, each in ratios.items()}
+    return Cost(percent["on"], percent["all"], median(without["up"]), median(without["down"]))
 
 
 async def measure_use() -> tuple[list[float], int, int]:
@@ -174,18 +252,18 @@ async def apply(stack: Stack, path: Path, name: str) -> str:
 async def main() -> None:
     """Measure and tell."""
     shares, orphaned, spans = await measure_use()
-    rates = await measure_cost()
+    cost = await measure_cost()
     tell(
         "tracing",
         {
-            "overhead_percent": overhead(rates, "on"),
+            "overhead_percent": cost.on,
             "explained_percent": round(min(shares) * 100, 1),
             "orphans": orphaned,
             "explained_median_percent": round(median(shares) * 100, 1),
             "spans": spans,
-            "overhead_all_percent": overhead(rates, "all"),
-            "off_up_per_s": round(median(rates["up", "off"].values())),
-            "off_down_per_s": round(median(rates["down", "off"].values())),
+            "overhead_all_percent": cost.all,
+            "off_up_per_s": round(cost.up),
+            "off_down_per_s": round(cost.down),
         },
     )
 
@@ -194,7 +272,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Measure what tracing costs and tells.")
     parser.add_argument("--role")
     parser.add_argument("--way", choices=("up", "down"), default="up")
-    parser.add_argument("--count", type=int, default=MESSAGES)
+    parser.add_argument("--count", type=int, default=TracedPair.messages)
     arguments = parser.parse_args()
     if arguments.role:
         action, _, way_of_tracing = arguments.role.partition("-")

@@ -24,7 +24,7 @@ from fedge_tracing._spans import (
     untraced,
     within,
 )
-from fedge_tracing._state import buffer, configure, state, stop
+from fedge_tracing._state import State, buffer, configure, resume, state, stop
 
 __all__ = [
     "ANNOTATION",
@@ -35,6 +35,7 @@ __all__ = [
     "SpanBuffer",
     "SpanKind",
     "Spanning",
+    "State",
     "Tracer",
     "buffer",
     "configure",
@@ -45,6 +46,7 @@ __all__ = [
     "new_traceparent",
     "parse",
     "records",
+    "resume",
     "span",
     "state",
     "stop",

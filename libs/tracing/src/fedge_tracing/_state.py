@@ -96,6 +96,11 @@ def stop() -> None:
     _states.clear()
 
 
+def resume(stopped: State) -> None:
+    """Record again as was configured before it was stopped."""
+    _states[:] = [stopped]
+
+
 def state() -> State | None:
     """Return what was configured."""
     return _states[0] if _states else None

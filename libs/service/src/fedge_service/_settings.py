@@ -103,7 +103,8 @@ class TraceSettings(ServiceSettings):
 
     per_second: float = Field(default=20.0, ge=0, le=100_000)
     """So many recorded traces begin in a second, at most, and five times as many at once after a
-    quiet time. What a message costs nearly doubles where it is recorded. 0: as many as there are."""
+    quiet time. What a message costs nearly doubles where it is recorded. 0: as many as there
+    are."""
 
     buffer: int = Field(default=2048, ge=16, le=1_000_000)
     """So many spans wait in this process for the broker, at most; the rest is dropped and counted.

@@ -20,7 +20,14 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from fedge_cli.app import app
-from fedge_service import EdgeSettings, ServiceSettings, find_services, load_plugins
+from fedge_service import (
+    EdgeSettings,
+    HealthSettings,
+    ServiceSettings,
+    TraceSettings,
+    find_services,
+    load_plugins,
+)
 
 TARGET = Path(__file__).resolve().parent.parent / "docs" / "reference"
 
@@ -56,6 +63,8 @@ def settings_page() -> str:
     plugins = load_plugins(list(find_services()))
     groups: list[tuple[str, type[ServiceSettings]]] = [
         *((each.name, each.settings) for each in plugins if each.side == "cloud"),
+        ("controller and device: probes", HealthSettings),
+        ("all services: traces", TraceSettings),
         ("meta, edged and twin", EdgeSettings),
         *((each.name, each.settings) for each in plugins if each.side == "edge"),
     ]

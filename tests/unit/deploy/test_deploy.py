@@ -20,7 +20,13 @@ from fedge_enrolment.records import SERVER
 from fedge_enrolment.secret_records import secret_name
 from fedge_fabric.definitions import User, cloud_definitions
 from fedge_hub.settings import EnrolmentSettings, SpanSettings
-from fedge_service import EdgeSettings, ServiceSettings, find_services
+from fedge_service import (
+    EdgeSettings,
+    HealthSettings,
+    ServiceSettings,
+    TraceSettings,
+    find_services,
+)
 
 ROOT = Path(__file__).parents[3]
 K8S = ROOT / "deploy" / "k8s"
@@ -32,7 +38,7 @@ OVERLAYS = ("dev", "prod")
 
 def known_variables() -> set[str]:
     known = {"FEDGE_LOG_LEVEL"}
-    classes: list[type[ServiceSettings]] = [EdgeSettings]
+    classes: list[type[ServiceSettings]] = [EdgeSettings, HealthSettings, TraceSettings]
     classes += [entry.load().settings for entry in find_services().values()]
     classes += [EnrolmentSettings, SpanSettings]
     for settings in classes:
@@ -296,3 +302,21 @@ def test_nodes_always_have_a_replica_in_production(name: str) -> None:
         if each["kind"] == "PodDisruptionBudget"
         and each["spec"]["selector"] == deployment["spec"]["selector"]
     ] == [1]
+
+
+@pytest.mark.parametrize("name", ["fedge-hub", "fedge-controller", "fedge-device"])
+def test_every_service_is_probed_at_a_port_that_it_serves(
+    objects: list[dict[str, Any]], name: str
+) -> None:
+    [deployment] = [
+        each for each in objects if (each["kind"], each["metadata"]["name"]) == ("Deployment", name)
+    ]
+    [container] = deployment["spec"]["template"]["spec"]["containers"]
+    ports = {each["name"]: each["containerPort"] for each in container["ports"]}
+    values = {each["name"]: each.get("value") for each in container["env"]}
+    own = name.removeprefix("fedge-").upper()
+    port = values.get("FEDGE_HEALTH_PORT") or values.get(f"FEDGE_{own}_HTTP_PORT")
+    for probe, path in (("readinessProbe", "/readyz"), ("livenessProbe", "/livez")):
+        asked = container[probe]["httpGet"]
+        assert asked["path"] == path
+        assert str(ports[asked["port"]]) == port

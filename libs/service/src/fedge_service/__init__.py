@@ -4,11 +4,18 @@ from fedge_service._discovery import UnknownServiceError, find_services, load_pl
 from fedge_service._kept import KeptSettings
 from fedge_service._plugin import Ready, ServicePlugin
 from fedge_service._running import Process, run_services, this_process
-from fedge_service._settings import EdgeSettings, ServiceSettings, TraceSettings, describe
+from fedge_service._settings import (
+    EdgeSettings,
+    HealthSettings,
+    ServiceSettings,
+    TraceSettings,
+    describe,
+)
 from fedge_service._supervision import backoff, supervise, to_its_end
 
 __all__ = [
     "EdgeSettings",
+    "HealthSettings",
     "KeptSettings",
     "Process",
     "Ready",

@@ -6,13 +6,15 @@ they are then.
 """
 
 import asyncio
+import contextlib
 import functools
 import os
 import platform
 import signal
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 import structlog
 from pydantic import ValidationError
@@ -24,12 +26,16 @@ from fedge_service._logging import Level, Origin, configure_logging
 from fedge_service._plugin import ServicePlugin
 from fedge_service._settings import (
     EdgeSettings,
+    HealthSettings,
     ServiceSettings,
     TraceSettings,
     above_environment,
     describe,
 )
 from fedge_service._supervision import supervise
+
+if TYPE_CHECKING:
+    from fedge_service._health import Health
 
 log = structlog.stdlib.get_logger("fedge.service")
 
@@ -198,7 +204,7 @@ async def _serve(process: Process, settings: dict[str, ServiceSettings]) -> None
 
     failures: list[str] = []
     try:
-        async with asyncio.TaskGroup() as tasks:
+        async with _probed(process.services) as health, asyncio.TaskGroup() as tasks:
             for plugin in plugins:
                 log.info(
                     "starting",
@@ -208,16 +214,54 @@ async def _serve(process: Process, settings: dict[str, ServiceSettings]) -> None
                     settings=describe(settings[plugin.name]),
                     traces=describe(TraceSettings()),
                 )
-                work = functools.partial(
-                    plugin.run, settings[plugin.name], functools.partial(ready, plugin.name)
-                )
-                supervised = supervise(plugin.name, work, failed=failures.append)
+                now_ready, failed = _told(health, plugin.name, ready, failures.append)
+                work = functools.partial(plugin.run, settings[plugin.name], now_ready)
+                supervised = supervise(plugin.name, work, failed=failed)
                 tasks.create_task(supervised, name=plugin.name)
             if process.kept is not None and process.kept.trial is not None:
                 trying = _try_out(process, all_ready, pending, failures)
                 tasks.create_task(trying, name="try settings")
     except asyncio.CancelledError:
         log.info("stopped", services=[plugin.name for plugin in plugins])
+
+
+@contextlib.asynccontextmanager
+async def _probed(services: frozenset[str]) -> "AsyncIterator[Health | None]":
+    """Serve how the services are, where that is wished."""
+    probes = HealthSettings()
+    if not probes.port:
+        yield None
+        return
+    from fedge_service._health import Health  # noqa: PLC0415 - the edge has another way
+
+    health = Health(services)
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            await stack.enter_async_context(health.served(probes))
+        except OSError as exc:
+            sys.exit(f"fedge: {exc}")
+        yield health
+
+
+def _told(
+    health: "Health | None",
+    name: str,
+    ready: Callable[[str], None],
+    failed: Callable[[str], None],
+) -> tuple[Callable[[], None], Callable[[str], None]]:
+    """Return what a service calls when it is ready, and what is called when it failed."""
+
+    def now_ready() -> None:
+        if health is not None:
+            health.ready(name)
+        ready(name)
+
+    def has_failed(reason: str) -> None:
+        if health is not None:
+            health.failed(name)
+        failed(reason)
+
+    return now_ready, has_failed
 
 
 async def _try_out(

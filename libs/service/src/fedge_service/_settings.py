@@ -111,6 +111,18 @@ class TraceSettings(ServiceSettings):
     A thousand take about a megabyte."""
 
 
+class HealthSettings(ServiceSettings):
+    """``FEDGE_HEALTH_<FIELD>``: probes of services that serve no HTTP of their own."""
+
+    model_config = SettingsConfigDict(env_prefix="FEDGE_HEALTH_")
+
+    port: int = Field(default=0, ge=0, le=65535)
+    """TCP port of ``/livez`` and ``/readyz``. 0: none."""
+
+    host: str = "127.0.0.1"
+    """Address to listen at; 0.0.0.0 where probes come from outside, as a kubelet's do."""
+
+
 def describe(settings: BaseModel) -> dict[str, Any]:
     """Return the effective settings for the start-up log, secrets masked."""
     return {name: _shown(getattr(settings, name)) for name in type(settings).model_fields}

@@ -46,16 +46,27 @@ class Containerd(Server):
         folder: Path,
         recipes: Iterable[images.ImageRecipe] = images.ALL,
         pod_subnet: str = POD_SUBNET,
+        run: Path = SOCKET.parent,
     ) -> None:
+        """Describe it.
+
+        Args:
+            host: where it runs.
+            folder: of its configuration, its images and its log.
+            recipes: images that it is given.
+            pod_subnet: of its pods' addresses.
+            run: folder of its socket and its state, inside the host; each on a host has its own.
+        """
         super().__init__(name="containerd", folder=folder, place=host)
         self._host = host
         self._recipes = tuple(recipes)
         self._pod_subnet = pod_subnet
+        self._run = run
 
     @property
     def socket(self) -> Path:
         """Where this machine reaches it; good until the next power cut."""
-        return self._host.seen_from_outside(SOCKET)
+        return self._host.seen_from_outside(self._run / SOCKET.name)
 
     async def prepare(self) -> None:
         """Write its configuration and that of its pods' network.
@@ -108,18 +119,24 @@ class Containerd(Server):
 
     async def ctr(self, *arguments: str) -> str:
         """Run containerd's own tool on what the CRI plugin sees."""
-        tool = [program("ctr"), "--address", str(SOCKET), "--namespace", _NAMESPACE]
+        tool = [
+            program("ctr"),
+            "--address",
+            str(self._run / SOCKET.name),
+            "--namespace",
+            _NAMESPACE,
+        ]
         return await self._host.run(*tool, *arguments)
 
     def _configuration(self, network: Path) -> str:
         return f"""\
 version = 2
 root = {_quoted(self.folder / "root")}
-state = "/run/containerd"
+state = {_quoted(self._run)}
 disabled_plugins = {json.dumps(_DISABLED)}
 
 [grpc]
-  address = {_quoted(SOCKET)}
+  address = {_quoted(self._run / SOCKET.name)}
 
 [plugins."io.containerd.internal.v1.opt"]
   path = {_quoted(self.folder / "opt")}

@@ -1,14 +1,16 @@
 """What may be done with objects: the verbs, over the store, for HTTP and for controllers alike.
 
 Each write looks at the newest state and submits its change without awaiting in between, so it is
-atomic; it returns when the change is durable.
+atomic; it returns when the change is durable. A refusal may rest on a change that was submitted
+before, so it is told when that is durable: who hears that an object exists finds it.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
+import functools
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Concatenate, ParamSpec
 
 from fedge_apiserver.account_access import add_account_access
 from fedge_apiserver.errors import (
@@ -91,6 +93,27 @@ class Outcome:
     is_gone: bool = False
 
 
+_Given = ParamSpec("_Given")
+
+
+def _told_when_durable(
+    write: "Callable[Concatenate[Registry, _Given], Coroutine[Any, Any, Outcome]]",
+) -> "Callable[Concatenate[Registry, _Given], Coroutine[Any, Any, Outcome]]":
+    """Hold a refusal back until what it was judged by is durable."""
+
+    async def held_back(
+        self: "Registry", /, *args: _Given.args, **options: _Given.kwargs
+    ) -> "Outcome":
+        try:
+            return await write(self, *args, **options)
+        except ApiError:
+            await self.settled()
+            raise
+
+    functools.update_wrapper(held_back, write)
+    return held_back
+
+
 class Registry:
     """The objects of one API server, with the rules of their kinds."""
 
@@ -141,6 +164,7 @@ class Registry:
         for entry in list(self.store.select(resource.storage, namespace)):
             yield decode(entry.body)
 
+    @_told_when_durable
     async def create(
         self,
         resource: Resource,
@@ -183,6 +207,7 @@ class Registry:
         entry = await self._put(resource, namespace, name, value)
         return Outcome(value, entry, is_new=True)
 
+    @_told_when_durable
     async def update(
         self,
         resource: Resource,
@@ -221,6 +246,7 @@ class Registry:
             return Outcome(old, held)
         return Outcome(new, await self._put(resource, namespace, name, new))
 
+    @_told_when_durable
     async def delete(
         self,
         resource: Resource,
@@ -276,6 +302,7 @@ class Registry:
             return Outcome(value)
         return Outcome(value, await self._put(resource, namespace, name, value))
 
+    @_told_when_durable
     async def finalize_namespace(self, name: str, value: JsonObject) -> Outcome:
         """Take over a namespace's finalizers; it is gone when there are none left.
 
@@ -294,6 +321,7 @@ class Registry:
             return Outcome(new, entry, is_gone=True)
         return Outcome(new, await self._put(NAMESPACES, "", name, new))
 
+    @_told_when_durable
     async def bind(
         self, namespace: str, name: str, node: str, *, uid: str | None = None
     ) -> Outcome:
@@ -401,6 +429,17 @@ class Registry:
             await self.store.settle(entry)
         except StorageError as exc:
             raise unavailable(f"the write before this one could not be stored: {exc}") from exc
+
+    async def settled(self) -> None:
+        """Return when all that was submitted up to now is durable.
+
+        Raises:
+            ApiError: it could not be stored.
+        """
+        try:
+            await self.store.settled()
+        except StorageError as exc:
+            raise unavailable(f"a write before this one could not be stored: {exc}") from exc
 
     def _serve(self, definition: JsonObject) -> None:
         spec = definition["spec"]

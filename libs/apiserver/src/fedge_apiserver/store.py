@@ -327,6 +327,15 @@ class Store:
             if submitted.entry is entry:
                 await asyncio.shield(submitted.durable)
 
+    async def settled(self) -> None:
+        """Return when all that was submitted up to now is durable.
+
+        Raises:
+            StorageError: some of it was not written.
+        """
+        for submitted in (*self._writing, *self._queue)[-1:]:  # what is before it goes with it
+            await asyncio.shield(submitted.durable)
+
     def _collection(self, resource: str) -> Collection:
         collection = self._collections.get(resource)
         if collection is None:

@@ -60,8 +60,9 @@ def to_cel(value: Any, schema: dict[str, Any], weight: Weight, *, is_root: bool 
         if key in properties and name is not None:
             found[name] = to_cel(item, properties[key], weight)
     if is_root or schema.get("x-kubernetes-embedded-resource"):
-        meta = value.get("metadata") or {}
-        found["metadata"] = {k: meta[k] for k in ("name", "generateName") if k in meta}
+        meta = value.get("metadata")
+        named = meta if isinstance(meta, dict) else {}  # else the schema has refused it
+        found["metadata"] = {k: named[k] for k in ("name", "generateName") if k in named}
         found.update({k: value[k] for k in ("apiVersion", "kind") if k in value})
     return found
 

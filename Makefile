@@ -8,7 +8,7 @@ BIN := .venv/bin
 SOURCES := $(wildcard libs/*/src services/*/src)
 PYTEST_ARGS ?=
 
-.PHONY: help install edge-image demo down test test-compose test-rabbitmq4 check format lock test-api kill-api test-kubectl test-security test-upgrade bench-api bench-edge-api bench-fabric bench-footprint bench-joins bench-outage bench-pods bench-reconnect bench-tracing bench-twins chaos chaos-pods docs clean
+.PHONY: help install edge-image demo down test test-arm64 test-compose test-rabbitmq4 check format lock test-api kill-api test-kubectl test-security test-upgrade bench-api bench-edge-api bench-fabric bench-footprint bench-joins bench-outage bench-pods bench-reconnect bench-tracing bench-twins chaos chaos-pods docs clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ test-upgrade: install ## Upgrade an edge that runs from its image, and have it c
 test-compose: install ## Build all images with an engine of its own and run docker-compose.yml, without a registry
 	@command -v mmdebstrap >/dev/null || apt-get -qq install --no-install-recommends mmdebstrap
 	@FEDGE_TEST_COMPOSE=1 $(BIN)/python -m pytest tests/image/test_compose.py $(PYTEST_ARGS)
+
+test-arm64: install ## Run the edge's image for arm64 under emulation, with an emulator of the test's own
+	@FEDGE_TEST_ARM64=1 $(BIN)/python -m pytest tests/image/test_arm64.py $(PYTEST_ARGS)
 
 RABBITMQ4_TESTS ?= $(addprefix tests/integration/,device fabric hub local meta twin) tests/e2e tests/security
 test-rabbitmq4: install ## Run the tests that use a RabbitMQ on version 4, from a folder of its own

@@ -5,17 +5,27 @@ Takes several minutes: a version that does not work has its time before it is ta
 
 import asyncio
 import json
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fedge_cli.demo import EDGE, Story
+from fedge_fabric import topology as t
+from fedge_fabric.fabric import Fabric
+from fedge_local.edge import AMQP_PORT, MQTT_PORT
+from fedge_local.errors import CommandFailedError
 from images.cached import edge_image
+from tests.chaos import load
+from tests.chaos.checker import Arrivals, Findings, accepted_events, compare_events
+from tests.chaos.everything import Consumer
 from tests.upgrade.derived import derive
 from tests.upgrade.system import (
+    REPOSITORY,
     becomes,
     ended,
     entry_of,
@@ -98,6 +108,77 @@ async def test_versions_that_do_not_work_are_taken_back_one_after_the_other(
         await story.node_ready("True")
         last = flow(status)[-1]
         assert last == (("BackUp", "False") if version == "0.5.0" else ("RollBack", "True"))
+
+
+EVENTS = t.Queue(
+    "upgrade.events", (t.Binding(t.REPORTED, f"node.*.event.{load.WORD}.#"),), 256, ordered=True
+)
+
+
+@asynccontextmanager
+async def events_made(story: Story, book: Path) -> AsyncIterator[None]:
+    """Have an application at the gateway make events, and note those that its broker confirms."""
+    edge = story.stack.edge(EDGE).parts
+    password = (edge.folder / "data" / "broker-password").read_text()
+    process = await edge.host.spawn(
+        [
+            sys.executable, "-m", "tests.chaos.load", "--node", EDGE, "--book", str(book),
+            "--amqp", str(AMQP_PORT), "--mqtt", str(MQTT_PORT), "--keys", "a", "b.c",
+        ],
+        env={
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(REPOSITORY),
+            load.ACCOUNT: f"fedge:{password}",
+        },
+        log=book.with_suffix(".log"),
+    )  # fmt: skip
+    try:
+        yield
+    finally:
+        await process.stop(grace_seconds=5)
+
+
+def accepted(book: Path) -> int:
+    return sum(map(len, accepted_events(book).values()))
+
+
+async def more_accepted(book: Path, than: int) -> int:
+    """Return how many events were accepted once they are more."""
+    async with asyncio.timeout(60):
+        while (now := accepted(book)) <= than:  # noqa: ASYNC110 - a file
+            await asyncio.sleep(0.2)
+    return now
+
+
+async def test_events_accepted_with_the_line_cut_survive_a_version_that_is_taken_back(
+    story: Story, archives: dict[str, Path], tmp_path: Path
+) -> None:
+    book, arrivals = tmp_path / "book", Arrivals(tmp_path / "arrived.db")
+    edge = story.stack.edge(EDGE)
+    cloud = Fabric(story.stack.amqp_url, service="upgrade", exchanges=t.CLOUD_EXCHANGES)
+    cloud.subscribe(EVENTS, Consumer(arrivals).take)
+    async with cloud.running():
+        await story.cut_line()
+        try:
+            async with events_made(story, book):
+                before = await more_accepted(book, 20)
+                with pytest.raises(CommandFailedError, match="did not work as the one before"):
+                    await here(story, f"--file={archives['0.3.0']}", "--timeout=30s")
+                assert state_of(story)["current"] == ""
+                # the broker of the version before takes them again
+                await more_accepted(book, max(before, accepted(book)))
+            assert arrivals.numbers() == {}  # all of them waited
+        finally:
+            await edge.heal()
+        await story.node_ready("True")
+        events, findings = accepted_events(book), Findings(lost=["none arrived"])
+        try:
+            async with asyncio.timeout(60):
+                while (findings := compare_events(events, arrivals.numbers())).lost:  # noqa: ASYNC110 - a database
+                    await asyncio.sleep(0.2)
+        except TimeoutError:
+            pytest.fail(f"{len(findings.lost)} of {accepted(book)} never arrived: {findings}")
+    assert findings == Findings()
 
 
 def waits(status: dict[str, Any]) -> bool:

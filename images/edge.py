@@ -354,7 +354,11 @@ def _compile(root: Path, folders: Iterable[str], cache: Path) -> None:
             "-m", "compileall", "-q", "-s", str(root), "-p", "/", "-o", str(OPTIMIZE),
             "--invalidation-mode", "unchecked-hash",
         ]  # fmt: skip
-        environment = {"PYTHONHOME": str(own / "usr"), "PYTHONHASHSEED": "0", "LANG": "C.UTF-8"}
+        environment = {
+            "PYTHONHOME": str(own / "usr"), "PYTHONHASHSEED": "0", "LANG": "C.UTF-8",
+            # what it has loaded itself from compiled files, it compiles to other bytes
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }  # fmt: skip
 
         def run(folder: str) -> None:
             done = subprocess.run(

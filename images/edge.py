@@ -89,11 +89,9 @@ _APPLETS: Final = (
     "tr", "true", "umount", "uname", "uniq", "vi", "wc", "wget", "which", "xargs",
 )  # fmt: skip
 _SITE: Final = "usr/local/lib/python3.13/dist-packages"
-_WHEELS_LEFT_OUT: Final = frozenset(
-    {"uvloop", "pycparser", "httpx", "httpcore", "certifi", "h11", "websockets"}
-)
-"""The cloud's event loop, what only compiles, and what the cloud's API speaks to hub and clients
-with; the edge never loads them."""
+_WHEELS_LEFT_OUT: Final = frozenset({"uvloop", "pycparser", "httpx", "httpcore", "certifi", "h11"})
+"""The cloud's event loop, what only compiles, and what the cloud's API speaks to hub with; the edge
+never loads them."""
 _NOT_AT_THE_EDGE: Final = (
     "zstandard/_cffi*",  # another way to what is there already
     "*/tests/*", "*/test/*", "*.pyi", "*.pyx", "*.pxd", "*.h", "*.c",

@@ -1,7 +1,5 @@
 """Logs and commands at the node itself, with the cloud out of reach."""
 
-from pathlib import Path
-
 import pytest
 
 from fedge_cli.demo import EDGE, POD, RunningContainer, Story
@@ -9,11 +7,9 @@ from tests.e2e.test_exec import run_fedge
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(180)]
 
-SOCKET = Path("/run/fedge/edged/edged.sock")
-
 
 def at_the_edge(story: Story) -> list[str]:
-    return ["--edge-socket", str(story.stack.edge(EDGE).parts.host.seen_from_outside(SOCKET))]
+    return ["--edge-socket", str(story.stack.edge(EDGE).parts.edged_socket)]
 
 
 async def test_logs_and_commands_need_no_cloud(story: Story, container: RunningContainer) -> None:

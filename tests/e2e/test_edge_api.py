@@ -23,7 +23,6 @@ from tests.e2e.test_exec import run, run_fedge
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(240)]
 
-SOCKET = Path("/run/fedge/edged/edged.sock")
 NAME = "edge-program"
 PROLOGUE = """
 import json, sys
@@ -83,8 +82,7 @@ class Program:
     def __init__(self, story: Story, name: str = NAME) -> None:
         self.story = story
         self.name = name
-        host = story.stack.edge(EDGE).parts.host
-        self._socket = str(host.seen_from_outside(SOCKET))
+        self._socket = str(story.stack.edge(EDGE).parts.edged_socket)
 
     async def does(self, script: str) -> Any:
         """Run lines of Python in the pod; return what they told."""

@@ -19,6 +19,8 @@ pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
 
 def server_of(story: Story, where: str, name: str) -> Server:
     """Return a process of the stack."""
+    if (where, name) == (EDGE, "rabbitmq"):
+        return story.stack.edge(EDGE).parts.rabbitmq  # in the image it is the container's
     return next(
         server for place, server in story.stack._assembled if (place, server.name) == (where, name)
     )

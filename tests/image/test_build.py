@@ -1,18 +1,20 @@
 """What the image is made of, and that it is the same each time."""
 
+import ast
 import gzip
 import io
 import json
 import random
+import sys
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
 import pytest
 
 from fedge_local.contained import image_of
-from images import cached, edge
+from images import cached, edge, python
 from images.cached import CACHE, Built
 from images.layers import layer
 
@@ -62,6 +64,47 @@ def test_nothing_is_in_it_that_a_gateway_does_not_run(archive: tarfile.TarFile) 
     ):  # fmt: skip
         assert not [name for name in names if part in name], part
     assert "usr/bin/fedge-health" in names
+
+
+CLOUD_ONLY = {"cel_expr_python", "httpx", "uvloop"}
+"""What shared libraries load in the cloud only."""
+
+
+def imported(member: Path) -> Iterator[tuple[str, str]]:
+    """Return what a member imports when it runs, lazily too, and where."""
+
+    def walk(nodes: Iterable[ast.AST]) -> Iterator[str]:
+        for node in nodes:
+            match node:
+                case ast.If(test=ast.Name(id="TYPE_CHECKING"), orelse=orelse):
+                    yield from walk(orelse)
+                case ast.Import(names=names):
+                    yield from (each.name for each in names)
+                case ast.ImportFrom(module=str(module), level=0):
+                    yield module
+                case _:
+                    yield from walk(ast.iter_child_nodes(node))
+
+    for path in sorted(member.rglob("src/**/*.py")):
+        for module in walk([ast.parse(path.read_text())]):
+            yield module.partition(".")[0], str(path.relative_to(python.ROOT))
+
+
+def test_whatever_the_edge_imports_is_in_it(archive: tarfile.TarFile) -> None:
+    site = "usr/local/lib/python3.13/dist-packages/"
+    there = {
+        member.name.removeprefix(site).partition("/")[0].partition(".")[0]
+        for member in members(archive)
+        if member.name.startswith(site)
+    }
+    there |= set(sys.stdlib_module_names) | CLOUD_ONLY
+    missing = {
+        (module, where)
+        for member in python.members_of(*edge.MEMBERS)
+        for module, where in imported(python.ROOT / member)
+        if module not in there
+    }
+    assert missing == set()
 
 
 def test_bill_names_every_package_with_version_and_hash(

@@ -47,15 +47,18 @@ def _join_with(
     # what joining loads is not needed at later boots
     from fedge_enrolment import joining  # noqa: PLC0415
     from fedge_enrolment.dialling import DialError  # noqa: PLC0415
+    from fedge_enrolment.join_trace import traced  # noqa: PLC0415
     from fedge_enrolment.refusals import RefusedError  # noqa: PLC0415
     from fedge_enrolment.tokens import JoinToken  # noqa: PLC0415
+    from fedge_service import TraceSettings  # noqa: PLC0415
 
     token = JoinToken.decode(text)
     name = environment.get("FEDGE_EDGE_NODE_NAME") or token.node or platform.node().lower()
     left = max(0.0, token.expires - time.time())
     say(f"joining the cloud at {token.cloud} as {name}; trying for up to {left / 60:.0f} min")
     try:
-        return joining.join(identity, token, node=NodeName(name), patience_seconds=left)
+        with traced(name, identity.join_spans, ratio=TraceSettings().ratio, warn=say):
+            return joining.join(identity, token, node=NodeName(name), patience_seconds=left)
     except DialError as exc:
         raise BootError(f"this gateway did not join: {exc}", code=NOT_NOW) from exc
     except (RefusedError, joining.FakeCloudError, joining.ClockError) as exc:

@@ -110,6 +110,7 @@ async def prepare(
                 **_SMALL,
                 "FEDGE_EDGED_POD_LOG_DIR": str(settings.data / "pod-logs"),
                 "FEDGE_EDGED_RUN_DIR": str(settings.in_memory / "edged"),
+                "FEDGE_META_API_EDGED_SOCKET": str(settings.in_memory / "edged" / "edged.sock"),
                 "FEDGE_EDGED_SECCOMP_PROFILE_DIR": str(settings.data / "seccomp"),
                 **given,
                 "FEDGE_SERVICE_READY_FD": str(READY_FD),

@@ -3,8 +3,6 @@
 import os
 import platform
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -77,8 +75,10 @@ def join(
     from fedge_enrolment import joining as j  # noqa: PLC0415
     from fedge_enrolment.dialling import DialError  # noqa: PLC0415
     from fedge_enrolment.identity import Identity, IdentityError  # noqa: PLC0415
+    from fedge_enrolment.join_trace import traced  # noqa: PLC0415
     from fedge_enrolment.refusals import RefusedError  # noqa: PLC0415
     from fedge_objects import NodeName  # noqa: PLC0415
+    from fedge_service import TraceSettings  # noqa: PLC0415
 
     name = node or token.node or platform.node().lower()
     if token.node and name != token.node:
@@ -86,7 +86,8 @@ def join(
     os.umask(0o077)
     try:
         identity = Identity.of(folder, os.environ)
-        with traced(name, identity.join_spans):
+        ratio = TraceSettings().ratio
+        with traced(name, identity.join_spans, ratio=ratio, warn=_warn):
             return j.join(
                 identity,
                 token,
@@ -104,29 +105,8 @@ def join(
         raise CommandError(f"{folder} cannot be written: {exc}") from exc
 
 
-@contextmanager
-def traced(node: str, file: Path) -> Iterator[None]:
-    """Trace what is done within; its spans are left in a file, for meta to send."""
-    import fedge_tracing as tracing  # noqa: PLC0415
-    from fedge_objects import ObjectKey  # noqa: PLC0415
-    from fedge_sealing import write_private  # noqa: PLC0415
-    from fedge_service import TraceSettings  # noqa: PLC0415
-    from fedge_tracing import names  # noqa: PLC0415
-
-    buffer = tracing.configure(ratio=TraceSettings().ratio, node=node)
-    about = {names.OBJECT: str(ObjectKey("nodes", "", node))}
-    try:
-        with tracing.Tracer("join").root("join", attributes=about):
-            yield
-        spans, _ = buffer.take_now()
-    finally:
-        tracing.stop()
-    if len(spans) <= 1:
-        return  # it had joined before
-    try:
-        write_private(file, tracing.encode(spans))
-    except OSError as exc:
-        typer.echo(f"warning: the trace of joining is not kept: {exc}", err=True)
+def _warn(what: str) -> None:
+    typer.echo(f"warning: {what}", err=True)
 
 
 def tell(joined: "Joined", *, was_before: bool) -> None:

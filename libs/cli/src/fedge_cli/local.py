@@ -8,7 +8,6 @@ from pathlib import Path
 from fedge_cli.errors import AwayError, CommandError, UsageError
 
 DEFAULT_DATA_DIR = Path("/var/lib/fedge")
-EDGED_SOCKET = Path("/run/fedge/edged/edged.sock")
 
 
 def data_dir(explicit: Path | None = None) -> Path:
@@ -57,7 +56,7 @@ def edge_variables(explicit: Path | None, node: str) -> dict[str, str]:
         "FEDGE_EDGE_DATA_DIR": str(edge.folder / "data"),
         "FEDGE_EDGE_HOST_PID": str(init.pid),
         "FEDGE_EDGE_KUBECONFIG": str(edge.folder / "data" / "api" / "kubeconfig"),
-        "FEDGE_EDGE_SOCKET": str(edge.host.seen_from_outside(EDGED_SOCKET)),
+        "FEDGE_EDGE_SOCKET": str(edge.edged_socket),
         "FEDGE_TWIN_MQTT_URL": f"mqtt://{edge.account}@127.0.0.1:{MQTT_PORT}",
     }
 

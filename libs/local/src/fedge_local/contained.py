@@ -17,7 +17,7 @@ from fedge_enrolment.identity import Identity
 from fedge_local.commands import program
 from fedge_local.containerd import SOCKET
 from fedge_local.edge import Edge
-from fedge_local.errors import LocalError, NotReadyError
+from fedge_local.errors import CommandFailedError, LocalError, NotReadyError
 from fedge_local.hosts import EdgeHost
 from fedge_local.processes import Place, Process
 from fedge_local.programs import Program
@@ -110,8 +110,15 @@ class EdgeContainer(Program):
             await self._host.run(
                 *_ctr("images", "import", str(self._image)), timeout_seconds=_IMPORT_SECONDS
             )
-        if CONTAINER in (await self._host.run(*_ctr("containers", "list", "-q"))).split():
-            await self._host.run(*_ctr("containers", "delete", CONTAINER))
+        try:
+            if await self._is_there():
+                await self._host.run(*_ctr("containers", "delete", CONTAINER))
+        except CommandFailedError:
+            if await self._is_there():
+                raise  # else `ctr run` that was ended has deleted it itself meanwhile
+
+    async def _is_there(self) -> bool:
+        return CONTAINER in (await self._host.run(*_ctr("containers", "list", "-q"))).split()
 
     def command(self) -> list[str]:
         """Return the command."""
@@ -224,6 +231,11 @@ class ContainedEdge(Edge):
     def servers(self) -> tuple[Server, ...]:
         """All its processes, containers apart."""
         return (self.containerd, self.services)
+
+    @property
+    def edged_socket(self) -> Path:
+        """The socket of edged: in the volume."""
+        return self.host.seen_from_outside(self._data / "run" / "edged" / "edged.sock")
 
     async def start(self, *, line_up: bool, disk_full: bool = False) -> None:
         """Boot the host, and start containerd and the container."""

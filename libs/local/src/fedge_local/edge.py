@@ -152,6 +152,11 @@ class Edge:
         return (self.rabbitmq, self.containerd, self.services)
 
     @property
+    def edged_socket(self) -> Path:
+        """The socket of edged, as this machine reaches it until the next power cut."""
+        return self.host.seen_from_outside(Path("/run/fedge/edged/edged.sock"))
+
+    @property
     def mqtt_address(self) -> tuple[str, int]:
         """Where this machine reaches the edge's MQTT, while the line is up."""
         return self.host.address, MQTT_PORT

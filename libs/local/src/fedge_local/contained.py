@@ -30,6 +30,8 @@ NAMESPACE: Final = "fedge"
 CONTAINER: Final = "edge"
 _TOKEN_FILE: Final = "join-token"  # noqa: S105 - a file's name
 _STOP_SECONDS: Final = 60.0
+_RUNNING: Final = "RUNNING"
+"""How ``ctr tasks list`` says so."""
 _FROM_THE_IMAGE: Final = frozenset(
     {
         "FEDGE_EDGE_AMQP_URL", "FEDGE_EDGE_DATA_DIR", "FEDGE_EDGED_CGROUP_PARENT",
@@ -149,7 +151,16 @@ class EdgeContainer(Program):
         """End the container at once, all that runs in it; wait until it is gone."""
         if self.is_running:
             await self._host.run(*_ctr("tasks", "kill", "--all", "--signal=KILL", CONTAINER))
+            async with asyncio.timeout(_STOP_SECONDS):
+                while f" {_RUNNING}" in await self._task():
+                    await asyncio.sleep(0.05)
         await super().kill()
+
+    async def _task(self) -> str:
+        """Return the line that tells of the container's task; empty if there is none."""
+        listed = await self._host.run(*_ctr("tasks", "list"))
+        lines = (each for each in listed.splitlines() if each.split()[:1] == [CONTAINER])
+        return next(lines, "")
 
 
 class ContainedBroker(RabbitMQ):
@@ -231,6 +242,12 @@ class ContainedEdge(Edge):
     def servers(self) -> tuple[Server, ...]:
         """All its processes, containers apart."""
         return (self.containerd, self.services)
+
+    @property
+    def account(self) -> str:
+        """``user:password`` at its broker; the container makes it at its first start."""
+        kept = self.host.seen_from_outside(self._data / "broker-password")
+        return f"fedge:{kept.read_text().strip()}"
 
     @property
     def edged_socket(self) -> Path:

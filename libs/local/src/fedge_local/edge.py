@@ -121,7 +121,7 @@ class Edge:
             is_small=True,
         )
         self.settings = settings
-        account = self.account = f"{admin.name}:{admin.password}"
+        account = self._account = f"{admin.name}:{admin.password}"
         self.services = Program(
             name="edge",
             services=SERVICES,
@@ -150,6 +150,11 @@ class Edge:
     def servers(self) -> tuple[Server, ...]:
         """All its processes, containers apart."""
         return (self.rabbitmq, self.containerd, self.services)
+
+    @property
+    def account(self) -> str:
+        """``user:password`` at its broker."""
+        return self._account
 
     @property
     def edged_socket(self) -> Path:

@@ -125,3 +125,16 @@ def test_port_in_use_is_named_with_the_remedy() -> None:
     [told] = [line for line in done.stderr.splitlines() if line.startswith("fedge: ")]
     assert f"127.0.0.1:{port}" in told
     assert "FEDGE_HEALTH_PORT" in told
+
+
+def test_wrong_port_is_named_by_its_variable() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "fedge_cli", "run", "device"],
+        env={**os.environ, "FEDGE_HEALTH_PORT": "99999"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("FEDGE_HEALTH_PORT: ")

@@ -11,7 +11,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from fedge_service import ServiceSettings, UnknownServiceError, load_plugins, run_services
+from fedge_service import (
+    HealthSettings,
+    ServiceSettings,
+    TraceSettings,
+    UnknownServiceError,
+    load_plugins,
+    run_services,
+)
 
 USAGE_ERROR = 2
 _LEVEL = "FEDGE_LOG_LEVEL"
@@ -41,8 +48,12 @@ def _wrong_settings(names: Sequence[str]) -> Iterator[str]:
     level = os.environ.get(_LEVEL, _LEVELS[1])
     if level.lower() not in _LEVELS:
         yield f"{_LEVEL}: is {level!r}: use {', '.join(_LEVELS)}"
-    for plugin in load_plugins(names):
-        yield from _wrong_fields(plugin.settings)
+    for settings in (
+        TraceSettings,
+        HealthSettings,
+        *(each.settings for each in load_plugins(names)),
+    ):
+        yield from _wrong_fields(settings)
 
 
 def _wrong_fields(settings: type[ServiceSettings]) -> Iterator[str]:

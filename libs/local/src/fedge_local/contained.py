@@ -152,7 +152,7 @@ class EdgeContainer(Program):
         if self.is_running:
             await self._host.run(*_ctr("tasks", "kill", "--all", "--signal=KILL", CONTAINER))
             async with asyncio.timeout(_STOP_SECONDS):
-                while f" {_RUNNING}" in await self._task():
+                while f" {_RUNNING}" in await self._task():  # noqa: ASYNC110 - `ctr` has to be asked
                     await asyncio.sleep(0.05)
         await super().kill()
 

@@ -73,6 +73,7 @@ class Process:
             for plugin in self.plugins:
                 plugin.settings()
             TraceSettings()
+            HealthSettings()
         except ValidationError as exc:
             wrong = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in exc.errors()]
             raise ValueError("; ".join(wrong)) from exc
@@ -109,14 +110,14 @@ def run_services(names: Sequence[str]) -> None:
     node = _node(settings.values())
     level = _level(_log_level())
     configure_logging(level, origin=Origin(services=tuple(settings), node=node))
-    traces = TraceSettings()
+    traces, probes = TraceSettings(), HealthSettings()
     tracing.configure(
         ratio=traces.ratio, per_second=traces.per_second, buffer=traces.buffer, node=node
     )
     global _process  # noqa: PLW0603 - there is one process
     _process = Process(plugins, kept)
     with asyncio.Runner(loop_factory=_loop_factory(plugins)) as runner:
-        runner.run(_serve(_process, settings))
+        runner.run(_serve(_process, settings, probes))
     if _process.begins_anew:
         log.info("beginning_anew", services=sorted(settings))
         # the same command in the same environment, and for whoever started it the same process
@@ -177,7 +178,9 @@ def _loop_factory(plugins: Sequence[ServicePlugin]) -> "type[asyncio.AbstractEve
     return uvloop.Loop
 
 
-async def _serve(process: Process, settings: dict[str, ServiceSettings]) -> None:
+async def _serve(
+    process: Process, settings: dict[str, ServiceSettings], probes: HealthSettings
+) -> None:
     serving = asyncio.current_task()
     loop = asyncio.get_running_loop()
     if serving is None:
@@ -204,7 +207,7 @@ async def _serve(process: Process, settings: dict[str, ServiceSettings]) -> None
 
     failures: list[str] = []
     try:
-        async with _probed(process.services) as health, asyncio.TaskGroup() as tasks:
+        async with _probed(process.services, probes) as health, asyncio.TaskGroup() as tasks:
             for plugin in plugins:
                 log.info(
                     "starting",
@@ -226,9 +229,10 @@ async def _serve(process: Process, settings: dict[str, ServiceSettings]) -> None
 
 
 @contextlib.asynccontextmanager
-async def _probed(services: frozenset[str]) -> "AsyncIterator[Health | None]":
+async def _probed(
+    services: frozenset[str], probes: HealthSettings
+) -> "AsyncIterator[Health | None]":
     """Serve how the services are, where that is wished."""
-    probes = HealthSettings()
     if not probes.port:
         yield None
         return

@@ -8,7 +8,7 @@ BIN := .venv/bin
 SOURCES := $(wildcard libs/*/src services/*/src)
 PYTEST_ARGS ?=
 
-.PHONY: help install edge-image demo down test test-arm64 test-compose test-rabbitmq4 check format lock test-api kill-api test-kubectl test-security test-upgrade bench-api bench-edge-api bench-fabric bench-footprint bench-joins bench-outage bench-pods bench-reconnect bench-tracing bench-twins chaos chaos-pods docs clean
+.PHONY: help install edge-image demo down test test-arm64 test-compose test-rabbitmq4 test-reproducible check format lock test-api kill-api test-kubectl test-security test-upgrade bench-api bench-edge-api bench-fabric bench-footprint bench-joins bench-outage bench-pods bench-reconnect bench-tracing bench-twins chaos chaos-pods docs clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -61,6 +61,10 @@ RABBITMQ4_TESTS ?= $(addprefix tests/integration/,device fabric hub local meta t
 test-rabbitmq4: install ## Run the tests that use a RabbitMQ on version 4, from a folder of its own
 	@root=$$(scripts/rabbitmq4); FEDGE_RABBITMQ_ROOT=$$root \
 		$(BIN)/python -m pytest $(RABBITMQ4_TESTS) $(PYTEST_ARGS)
+
+test-reproducible: install ## Build the edge's image twice from nothing: the same bytes (ARCHITECTURE=arm64)
+	@FEDGE_TEST_REPRODUCIBLE=1 FEDGE_TEST_ARCHITECTURE=$(ARCHITECTURE) \
+		$(BIN)/python -m pytest tests/image/test_whole_builds.py $(PYTEST_ARGS)
 
 check: ## Lint, format, types, layers, documentation
 	@scripts/bootstrap python

@@ -48,11 +48,9 @@ def _wrong_settings(names: Sequence[str]) -> Iterator[str]:
     level = os.environ.get(_LEVEL, _LEVELS[1])
     if level.lower() not in _LEVELS:
         yield f"{_LEVEL}: is {level!r}: use {', '.join(_LEVELS)}"
-    for settings in (
-        TraceSettings,
-        HealthSettings,
-        *(each.settings for each in load_plugins(names)),
-    ):
+    found: list[type[ServiceSettings]] = [TraceSettings, HealthSettings]
+    found += [plugin.settings for plugin in load_plugins(names)]
+    for settings in found:
         yield from _wrong_fields(settings)
 
 

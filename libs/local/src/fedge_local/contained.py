@@ -114,6 +114,7 @@ class EdgeContainer(Program):
             )
         try:
             if await self._is_there():
+                await self._end()  # `ctr run` dies with containerd, its container does not
                 await self._host.run(*_ctr("containers", "delete", CONTAINER))
         except CommandFailedError:
             if await self._is_there():
@@ -150,11 +151,17 @@ class EdgeContainer(Program):
     async def kill(self) -> None:
         """End the container at once, all that runs in it; wait until it is gone."""
         if self.is_running:
-            await self._host.run(*_ctr("tasks", "kill", "--all", "--signal=KILL", CONTAINER))
-            async with asyncio.timeout(_STOP_SECONDS):
-                while f" {_RUNNING}" in await self._task():  # noqa: ASYNC110 - `ctr` has to be asked
-                    await asyncio.sleep(0.05)
+            await self._end()
         await super().kill()
+
+    async def _end(self) -> None:
+        """End all that runs in the container, if it runs."""
+        if _RUNNING not in await self._task():
+            return
+        await self._host.run(*_ctr("tasks", "kill", "--all", "--signal=KILL", CONTAINER))
+        async with asyncio.timeout(_STOP_SECONDS):
+            while _RUNNING in await self._task():  # noqa: ASYNC110 - `ctr` has to be asked
+                await asyncio.sleep(0.05)
 
     async def _task(self) -> str:
         """Return the line that tells of the container's task; empty if there is none."""

@@ -119,7 +119,6 @@ EVENTS = t.Queue(
 async def events_made(story: Story, book: Path) -> AsyncIterator[None]:
     """Have an application at the gateway make events, and note those that its broker confirms."""
     edge = story.stack.edge(EDGE).parts
-    password = (edge.folder / "data" / "broker-password").read_text()
     process = await edge.host.spawn(
         [
             sys.executable, "-m", "tests.chaos.load", "--node", EDGE, "--book", str(book),
@@ -128,7 +127,7 @@ async def events_made(story: Story, book: Path) -> AsyncIterator[None]:
         env={
             "PATH": os.environ["PATH"],
             "PYTHONPATH": str(REPOSITORY),
-            load.ACCOUNT: f"fedge:{password}",
+            load.ACCOUNT: edge.account,
         },
         log=book.with_suffix(".log"),
     )  # fmt: skip

@@ -11,6 +11,7 @@ import typer
 
 from fedge_cli.durations import parse_seconds
 from fedge_cli.errors import UsageError
+from fedge_cli.options import Kubeconfig
 from fedge_cli.usage import INTERRUPTED, examples, told
 
 if TYPE_CHECKING:
@@ -35,15 +36,6 @@ Namespace = Annotated[
 ]
 Output = Annotated[
     str, typer.Option("-o", "--output", envvar="FEDGE_OUTPUT", help="json, or empty for a table.")
-]
-Kubeconfig = Annotated[
-    Path | None,
-    typer.Option(
-        "--kubeconfig",
-        envvar="FEDGE_KUBECONFIG",
-        help="Cluster to use. Else $KUBECONFIG, the local system that runs, ~/.kube/config.",
-        show_default=False,
-    ),
 ]
 EdgeDataDir = Annotated[
     Path | None,

@@ -13,6 +13,7 @@ import typer
 
 from fedge_cli.durations import parse_seconds
 from fedge_cli.errors import AwayError, CommandError, MissingError, UsageError
+from fedge_cli.options import Kubeconfig
 from fedge_cli.usage import examples, told
 
 if TYPE_CHECKING:
@@ -29,15 +30,6 @@ token = typer.Typer(no_args_is_help=True, help="Make, list and revoke the tokens
 node = typer.Typer(no_args_is_help=True, help="List the nodes that have joined, and shut one out.")
 ca = typer.Typer(no_args_is_help=True, help="Tell of the certificate authority, or change it.")
 
-Kubeconfig = Annotated[
-    Path | None,
-    typer.Option(
-        "--kubeconfig",
-        envvar="FEDGE_KUBECONFIG",
-        help="Cluster to use. Else $KUBECONFIG, the local system that runs, ~/.kube/config.",
-        show_default=False,
-    ),
-]
 RecordsFolder = Annotated[
     Path | None,
     typer.Option(

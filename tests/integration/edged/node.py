@@ -104,6 +104,14 @@ class RealNode(EdgedNode):
         """End a container from outside."""
         await self.server.server.ctr("tasks", "kill", "-s", "9", container_id)
 
+    async def tag_shell_image(self, image: str) -> None:
+        """Give the shell's image one more name, and wait until the runtime's CRI knows it."""
+        await self.server.server.ctr("images", "tag", "--force", self.server.shell_image, image)
+        async with asyncio.timeout(10):
+            async for _ in backoff(first_seconds=0.02, most_seconds=0.2):
+                if await self.runtime.find_image(image) is not None:
+                    return
+
     async def clear(self) -> None:
         """Remove every pod that this node made."""
         uids = set(self._uids.values())

@@ -98,7 +98,7 @@ async def test_pods_that_want_the_same_image_pull_it_once(
 
 async def test_image_that_is_there_is_not_pulled(node: RealNode, registry: ImageRegistry) -> None:
     image = await registry.push("team/app:there", node.server.shell_image)
-    await node.server.server.ctr("images", "tag", "--force", node.server.shell_image, image)
+    await node.tag_shell_image(image)
     node.put("pods", pod_of(node, image))
     await node.runs()
     assert messages(node, "Pulled") == [f'Container image "{image}" already present on machine']

@@ -45,7 +45,7 @@ async def test_image_that_nobody_uses_goes_and_the_others_stay(
     node: RealNode, registry: ImageRegistry
 ) -> None:
     image = await registry.push("team/app:unused", node.server.shell_image)
-    await node.server.server.ctr("images", "tag", "--force", node.server.shell_image, image)
+    await node.tag_shell_image(image)
     found = await node.runtime.find_image(image)
     assert found is not None
     # it has the content of the shell's image, and so its id: one that is used stays whole

@@ -1,7 +1,7 @@
-"""Build the edge's image: ``python -m images [--architecture arm64]``.
+"""Build an image: ``python -m images [hub] [--architecture arm64]``; the edge's if none is named.
 
-Prints the digest. The archive, its digest and its bill of materials lie in ``.cache/edge-image``;
-what was built from the same inputs before is not built again.
+Prints the digest, and where the archive and its bill of materials lie; what was built from the same
+inputs before is not built again.
 """
 
 import argparse
@@ -12,13 +12,14 @@ import tarfile
 from pathlib import Path
 from typing import IO
 
-from images.cached import CACHE, edge_image
+from images.cached import CACHE, RECIPES, image
 from images.errors import BuildError
 
 
 def main() -> int:
     """Build, and say where the image is."""
     parser = argparse.ArgumentParser(prog="python -m images", description=__doc__)
+    parser.add_argument("name", nargs="?", default="edge", choices=RECIPES)
     parser.add_argument("--architecture", default="amd64", choices=["amd64", "arm64"])
     parser.add_argument("--cache", type=Path, default=CACHE, help="folder of what is kept")
     parser.add_argument(
@@ -27,7 +28,7 @@ def main() -> int:
     parser.add_argument("--copy", type=Path, metavar="FILE", help="also copy the archive there")
     given = parser.parse_args()
     try:
-        built = edge_image(given.architecture, cache=given.cache, say=_say)
+        built = image(RECIPES[given.name], given.architecture, cache=given.cache, say=_say)
         if given.copy is not None:
             shutil.copyfile(built.archive, given.copy)
         if given.unpack is not None:
@@ -42,7 +43,7 @@ def main() -> int:
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Unpack the files of an image's archive, as `edge-image/Dockerfile` does."""
+    """Unpack the files of an image's archive, as the Dockerfiles do."""
     folder.mkdir(parents=True, exist_ok=True)
     with tarfile.open(archive) as opened:
         [described] = json.load(_member(opened, "manifest.json"))

@@ -1,4 +1,4 @@
-"""The edge's image, built once from the same inputs."""
+"""Images, built once from the same inputs."""
 
 import fcntl
 import hashlib
@@ -6,15 +6,20 @@ import os
 import pickle
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from images import edge
+from images import recipe
+from images.cloud import CLOUD
+from images.edge import EDGE
 from images.python import ROOT, members_of
+from images.recipe import Base, Recipe
 
 CACHE: Final = ROOT / ".cache" / "images"
+RECIPES: Final[Mapping[str, Recipe]] = {EDGE.short_name: EDGE, **CLOUD}
+"""All images, by their names without ``fedge/``."""
 _KEPT_BUILDS: Final = 4
 
 
@@ -32,17 +37,24 @@ class Built:
     """Its name with registry host and tag."""
 
 
-def edge_image(
+def edge_image(architecture: str = "amd64", *, cache: Path = CACHE) -> Built:
+    """Return the edge's image, as `image` does."""
+    return image(EDGE, architecture, cache=cache)
+
+
+def image(
+    made: Recipe,
     architecture: str = "amd64",
     *,
     cache: Path = CACHE,
     say: Callable[[str], None] = lambda _: None,
 ) -> Built:
-    """Return the edge's image, building it if this tree's was not built yet.
+    """Return an image, building it if this tree's was not built yet.
 
     Debian's packages are those of the day of the build: `make clean` forgets them.
 
     Args:
+        made: the image's recipe.
         architecture: as Debian calls it.
         cache: folder of what is kept.
         say: told what takes its time.
@@ -54,41 +66,41 @@ def edge_image(
     cache.mkdir(parents=True, exist_ok=True)
     with (cache / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        folder = cache / "edge" / f"{architecture}-{_key(_inputs())}"
+        folder = cache / made.short_name / f"{architecture}-{_key(_inputs(made))}"
         if not (folder / "digest").exists():
-            say(f"building {edge.reference()} for {architecture} (a minute)")
-            _build(architecture, folder, cache)
+            say(f"building {made.reference} for {architecture} (a minute)")
+            _build(made, architecture, folder, cache)
             _forget_old(folder.parent)
     return Built(
-        archive=folder / "edge.tar",
-        bill=folder / "edge.spdx.json",
+        archive=folder / f"{made.short_name}.tar",
+        bill=folder / f"{made.short_name}.spdx.json",
         digest=(folder / "digest").read_text(),
-        reference=edge.reference(),
+        reference=made.reference,
     )
 
 
-def _build(architecture: str, folder: Path, cache: Path) -> None:
+def _build(made: Recipe, architecture: str, folder: Path, cache: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    found = base(architecture, cache)
+    found = base(made, architecture, cache)
     with tempfile.TemporaryDirectory(dir=cache, prefix="root-") as scratch:
-        archive, bill, digest = edge.complete(
-            found, Path(scratch), architecture=architecture, cache=cache
+        archive, bill, digest = recipe.complete(
+            made, found, Path(scratch), architecture=architecture, cache=cache
         )
-    (folder / "edge.tar").write_bytes(archive)
-    (folder / "edge.spdx.json").write_bytes(bill)
+    (folder / f"{made.short_name}.tar").write_bytes(archive)
+    (folder / f"{made.short_name}.spdx.json").write_bytes(bill)
     (folder / "digest").write_text(digest)
 
 
-def base(architecture: str, cache: Path) -> edge.Base:
+def base(made: Recipe, architecture: str, cache: Path) -> Base:
     """Return what fedge stands on, as it was put together from the same recipe before."""
-    kept = cache / "base" / f"{architecture}-{_key(_recipe())}"
+    kept = cache / "base" / made.short_name / f"{architecture}-{_key(_below(made))}"
     if kept.exists():
-        found: edge.Base = pickle.loads(kept.read_bytes())  # noqa: S301 - written below
+        found: Base = pickle.loads(kept.read_bytes())  # noqa: S301 - written below
         return found
     with tempfile.TemporaryDirectory(dir=cache, prefix="root-") as scratch:
-        found = edge.base(architecture, Path(scratch), cache=cache)
-    kept.parent.mkdir(exist_ok=True)
+        found = recipe.base(made, architecture, Path(scratch), cache=cache)
+    kept.parent.mkdir(parents=True, exist_ok=True)
     new = kept.with_suffix(".new")
     new.write_bytes(pickle.dumps(found))
     new.replace(kept)
@@ -104,17 +116,17 @@ def _key(files: Iterable[Path]) -> str:
     return found.hexdigest()[:16]
 
 
-def _recipe() -> Iterator[Path]:
+def _below(made: Recipe) -> Iterator[Path]:
     yield ROOT / "constraints.txt"
     yield from sorted((ROOT / "images").glob("*.py"))
-    for member in members_of(*edge.MEMBERS):
+    for member in members_of(*made.members):
         yield ROOT / member / "pyproject.toml"
 
 
-def _inputs() -> Iterator[Path]:
-    yield from _recipe()
-    for member in members_of(*edge.MEMBERS):
-        for path in sorted((ROOT / member).rglob("*")):
+def _inputs(made: Recipe) -> Iterator[Path]:
+    yield from _below(made)
+    for folder in (*members_of(*made.members), *made.copies.values()):
+        for path in sorted((ROOT / folder).rglob("*")):
             if (
                 path.is_file()
                 and "__pycache__" not in path.parts

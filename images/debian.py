@@ -11,6 +11,7 @@ import subprocess
 import tarfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -36,8 +37,9 @@ class Package:
     file: Path
 
 
-def fetch(names: Sequence[str], *, architecture: str, folder: Path) -> list[Package]:
-    """Return packages with all that they depend on, sorted by name.
+@cache
+def fetch(names: tuple[str, ...], *, architecture: str, folder: Path) -> list[Package]:
+    """Return packages with all that they depend on, sorted by name; asked for once in a process.
 
     Args:
         names: what is wished.
@@ -55,7 +57,7 @@ def fetch(names: Sequence[str], *, architecture: str, folder: Path) -> list[Pack
     (keep / "etc" / "sources.list").write_text("\n".join(sources()) + "\n")
     configuration = keep / "etc" / "apt.conf"
     configuration.write_text(_configuration(keep, architecture))
-    _apt(configuration, "update")
+    _update(configuration)
     _apt(configuration, "install", "--download-only", "--yes", *names)
     wanted = _resolved(configuration, names)
     packages = [_described(archives / each) for each in wanted]
@@ -140,6 +142,12 @@ Dir::Cache::Archives "{keep / "archives"}";
 Debug::NoLocking "false";
 Dpkg::Use-Pty "false";
 """
+
+
+@cache
+def _update(configuration: Path) -> None:
+    """Learn what there is, once in a process."""
+    _apt(configuration, "update")
 
 
 def _apt(configuration: Path, *arguments: str) -> str:

@@ -16,8 +16,8 @@ from typing import Final
 
 from fedge_local.commands import SEARCH_PATH, program
 from images import debian
-from images.edge import merged
 from images.errors import BuildError
+from images.recipe import merged
 
 _PACKAGES: Final = ("docker.io", "docker-cli", "docker-compose")
 _PROGRAMS: Final = (

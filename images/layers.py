@@ -39,7 +39,13 @@ class Layer:
     created_by: str
 
 
-def layer(root: Path, *, created_by: str, is_in: Callable[[str], bool]) -> Layer:
+def layer(
+    root: Path,
+    *,
+    created_by: str,
+    is_in: Callable[[str], bool],
+    owners: Mapping[str, int] | None = None,
+) -> Layer:
     """Make a layer of the files of a folder.
 
     Args:
@@ -47,7 +53,9 @@ def layer(root: Path, *, created_by: str, is_in: Callable[[str], bool]) -> Layer
         created_by: what it holds, for the image's history.
         is_in: says of a path (``usr/bin/erl``) whether it belongs to the layer. Folders come with
             their files; empty ones too, if they belong to it themselves.
+        owners: numeric owner and group of paths that are not root's.
     """
+    owners = owners or {}
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.GNU_FORMAT) as archive:
         added: set[str] = set()
@@ -59,11 +67,11 @@ def layer(root: Path, *, created_by: str, is_in: Callable[[str], bool]) -> Layer
             for parent in reversed(Path(name).parents[:-1]):
                 if str(parent) not in added:
                     added.add(str(parent))
-                    archive.addfile(_member(root, root / parent))
+                    archive.addfile(_member(root, root / parent, owners))
             if name in added:
                 continue
             added.add(name)
-            member = _member(root, path)
+            member = _member(root, path, owners)
             if member.isfile():
                 status = path.stat()
                 known = first.setdefault((status.st_dev, status.st_ino), name)
@@ -178,10 +186,11 @@ def _walk(folder: Path) -> Iterable[Path]:
             yield from _walk(path)
 
 
-def _member(root: Path, path: Path) -> tarfile.TarInfo:
+def _member(root: Path, path: Path, owners: Mapping[str, int]) -> tarfile.TarInfo:
     status = path.lstat()
     member = tarfile.TarInfo(str(path.relative_to(root)))
     member.mtime = EPOCH
+    member.uid = member.gid = owners.get(member.name, 0)
     member.mode = stat.S_IMODE(status.st_mode)
     if stat.S_ISLNK(status.st_mode):
         member.type, member.linkname, member.mode = tarfile.SYMTYPE, str(path.readlink()), 0o777

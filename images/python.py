@@ -10,12 +10,11 @@ import hashlib
 import json
 import os
 import re
-import runpy
 import subprocess
 import sys
 import tomllib
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,16 +44,17 @@ def members_of(*names: str) -> list[str]:
     """Return members of the workspace, with all that they need of it, as ``libs/objects``.
 
     Args:
-        names: of the members, as ``services/meta``.
+        names: of the members, as ``services/meta``, or with an extra as ``libs/apiserver[rules]``.
     """
     found: list[str] = []
     waiting = list(names)
     while waiting:
-        member = waiting.pop()
+        name = waiting.pop()
+        member = name.partition("[")[0]
         if member in found:
             continue
         found.append(member)
-        for each in _dependencies(member):
+        for each in _dependencies(name):
             if each.startswith("fedge-"):
                 own = each.removeprefix("fedge-")
                 waiting.append(
@@ -63,11 +63,11 @@ def members_of(*names: str) -> list[str]:
     return sorted(found)
 
 
-def fetch(members: Iterable[str], *, architecture: str, folder: Path) -> list[Wheel]:
-    """Return the outside packages that members need, sorted by name.
+def fetch(names: Sequence[str], *, architecture: str, folder: Path) -> list[Wheel]:
+    """Return the outside packages that members and all that they need ask for, sorted by name.
 
     Args:
-        members: of the workspace, as ``libs/objects``.
+        names: of the members, as `members_of` takes them.
         architecture: as Debian calls it.
         folder: where wheels are kept for the next time.
 
@@ -77,15 +77,14 @@ def fetch(members: Iterable[str], *, architecture: str, folder: Path) -> list[Wh
     outside = sorted(
         {
             each
-            for member in members
-            for each in _dependencies(member)
+            for name in {*names, *members_of(*names)}
+            for each in _dependencies(name)
             if not each.startswith("fedge-")
         }
     )
     keep = folder / architecture
     keep.mkdir(parents=True, exist_ok=True)
-    lock = runpy.run_path(str(ROOT / "scripts" / "install_locked.py"))
-    locked: dict[str, str] = lock["blocks"]((ROOT / "constraints.txt").read_text())
+    locked = pins_of((ROOT / "constraints.txt").read_text())
     pins = keep / "pins.txt"
     pins.write_text("".join(body.split()[0] + "\n" for body in locked.values()))
     machine = _MACHINES[architecture]
@@ -94,29 +93,64 @@ def fetch(members: Iterable[str], *, architecture: str, folder: Path) -> list[Wh
         f"--abi=cp{VERSION.replace('.', '')}", "--abi=abi3", "--abi=none",
         *(f"--platform={each}_{machine}" for each in _PLATFORMS), "--platform=any",
     ]  # fmt: skip
-    report = _pip(
-        "install", "--dry-run", "--ignore-installed", f"--target={keep}", *target,
-        f"--constraint={pins}", "--report=-", *outside,
-    )  # fmt: skip
-    names = [lock["normalized"](each["metadata"]["name"]) for each in json.loads(report)["install"]]
-    needed = keep / "needed.txt"
-    needed.write_text("".join(locked[name] for name in sorted(names)))
-    _pip(
-        "download",
-        "--no-deps",
-        "--require-hashes",
-        f"--dest={keep}",
-        *target,
-        f"--requirement={needed}",
-    )
-    found = {
-        wheel.name: wheel
-        for wheel in map(_described, sorted(keep.glob("*.whl")))
-        if wheel.name in names and f"=={wheel.version}" in locked[wheel.name]
-    }
-    if missing := set(names) - found.keys():
+    wanted = _resolved(outside, target, pins, locked, keep)
+    found = _there(keep, wanted, locked)
+    if wanted - found.keys():
+        needed = keep / "needed.txt"
+        needed.write_text("".join(locked[name] for name in sorted(wanted)))
+        _pip(
+            "download",
+            "--no-deps",
+            "--require-hashes",
+            f"--dest={keep}",
+            *target,
+            f"--requirement={needed}",
+        )
+        found = _there(keep, wanted, locked)
+    if missing := wanted - found.keys():
         raise BuildError(f"pip did not fetch {sorted(missing)}: remove {keep} and build again")
     return sorted(found.values(), key=lambda each: each.name)
+
+
+def pins_of(constraints: str) -> dict[str, str]:
+    """Return each package's pin with its hashes, by normalized name."""
+    bodies = re.split(r"^(?=[A-Za-z0-9])", constraints, flags=re.MULTILINE)[1:]
+    return {normalized(body.partition("==")[0]): body for body in bodies}
+
+
+def _resolved(
+    outside: Sequence[str],
+    target: Sequence[str],
+    pins: Path,
+    locked: Mapping[str, str],
+    keep: Path,
+) -> set[str]:
+    """Return which packages are installed for those that are asked for; known if asked before."""
+    asked = json.dumps([outside, target, sorted(locked.items())]).encode()
+    known = keep / f"resolved-{hashlib.sha256(asked).hexdigest()[:16]}.json"
+    if not known.exists():
+        report = _pip(
+            "install", "--dry-run", "--ignore-installed", f"--target={keep}", *target,
+            f"--constraint={pins}", "--report=-", *outside,
+        )  # fmt: skip
+        names = [each["metadata"]["name"] for each in json.loads(report)["install"]]
+        new = known.with_suffix(".new")
+        new.write_text(json.dumps(sorted(names)))
+        new.replace(known)
+    return {normalized(name) for name in json.loads(known.read_text())}
+
+
+def _there(keep: Path, wanted: Collection[str], locked: Mapping[str, str]) -> dict[str, Wheel]:
+    """Return what is there already of what is wanted, with a hash that constraints.txt knows."""
+    found = {}
+    for file in sorted(keep.glob("*.whl")):
+        name, version = file.name.split("-")[:2]
+        pin = locked.get(normalized(name), "") if normalized(name) in wanted else ""
+        if f"=={version} " in pin:
+            wheel = _described(file)
+            if f"sha256:{wheel.sha256}" in pin:
+                found[wheel.name] = wheel
+    return found
 
 
 def build(members: Sequence[str], *, folder: Path) -> list[Wheel]:
@@ -146,16 +180,22 @@ def unpack(wheel: Wheel, site: Path) -> None:
                 archive.extract(name, site)
 
 
-def _dependencies(member: str) -> list[str]:
+def _dependencies(name: str) -> list[str]:
+    member, _, extra = name.rstrip("]").partition("[")
     project = tomllib.loads((ROOT / member / "pyproject.toml").read_text())["project"]
     found: list[str] = project["dependencies"]
-    return found
+    return [*found, *project["optional-dependencies"][extra]] if extra else found
+
+
+def normalized(name: str) -> str:
+    """Return a package's name as PEP 503 compares it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _described(file: Path) -> Wheel:
     name, version = file.name.split("-")[:2]
     return Wheel(
-        name=re.sub(r"[-_.]+", "-", name).lower(),
+        name=normalized(name),
         version=version,
         sha256=hashlib.sha256(file.read_bytes()).hexdigest(),
         file=file,

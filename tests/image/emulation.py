@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from images import debian, edge
+from images import debian
 from images.cached import CACHE
+from images.edge import EDGE
 
 VOLUME: Final = "/var/lib/fedge"
 _SHARES: Final = ("user", "mount", "pid", "net", "ipc", "uts")
@@ -72,7 +73,7 @@ def qemu() -> Path:
         [package] = (
             each
             for each in debian.fetch(
-                ["qemu-user"], architecture=debian.machine(), folder=CACHE / "debian"
+                ("qemu-user",), architecture=debian.machine(), folder=CACHE / "debian"
             )
             if each.name == "qemu-user"
         )
@@ -123,7 +124,7 @@ class Emulated:
         with (
             log.open("wb") as out,
             subprocess.Popen(
-                self._within(edge.CONFIG["Entrypoint"], volume),
+                self._within(EDGE.config["Entrypoint"], volume),
                 env=self._environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
@@ -156,7 +157,7 @@ class Emulated:
         return [*_unshared(), *enter, str(volume or ""), *command]
 
     def _environment(self) -> dict[str, str]:
-        own = dict(each.split("=", 1) for each in edge.CONFIG["Env"])
+        own = dict(each.split("=", 1) for each in EDGE.config["Env"])
         return {**own, "MAGIC": _MAGIC, "MASK": _MASK, "VOLUME": VOLUME}
 
 

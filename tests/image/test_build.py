@@ -1,47 +1,35 @@
 """What the image is made of, and that it is the same each time."""
 
-import ast
 import gzip
 import io
 import json
 import random
-import sys
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
 import pytest
 
 from fedge_local.contained import image_of
-from images import cached, edge, python
+from images import cached, recipe
 from images.cached import CACHE, Built
+from images.edge import EDGE
 from images.layers import layer
+from tests.image.archives import content, members, missing
 
 pytestmark = pytest.mark.timeout(600)  # the first test may have to build it
 
 MAX_MEGABYTES = 160
 
 
+CLOUD_ONLY = {"cel_expr_python", "httpx", "uvloop"}
+"""What shared libraries load in the cloud only."""
+
+
 @pytest.fixture(scope="module")
 def archive(built: Built) -> Iterator[tarfile.TarFile]:
     with tarfile.open(built.archive) as opened:
         yield opened
-
-
-def content(archive: tarfile.TarFile, name: str) -> bytes:
-    file: IO[bytes] | None = archive.extractfile(name)
-    assert file is not None
-    return file.read()
-
-
-def members(archive: tarfile.TarFile) -> list[tarfile.TarInfo]:
-    found = []
-    for name in json.loads(content(archive, "manifest.json"))[0]["Layers"]:
-        unpacked = gzip.decompress(content(archive, name))
-        with tarfile.open(fileobj=io.BytesIO(unpacked)) as layer_archive:
-            found += layer_archive.getmembers()
-    return found
 
 
 def test_image_is_small(built: Built) -> None:
@@ -66,45 +54,8 @@ def test_nothing_is_in_it_that_a_gateway_does_not_run(archive: tarfile.TarFile) 
     assert "usr/bin/fedge-health" in names
 
 
-CLOUD_ONLY = {"cel_expr_python", "httpx", "uvloop"}
-"""What shared libraries load in the cloud only."""
-
-
-def imported(member: Path) -> Iterator[tuple[str, str]]:
-    """Return what a member imports when it runs, lazily too, and where."""
-
-    def walk(nodes: Iterable[ast.AST]) -> Iterator[str]:
-        for node in nodes:
-            match node:
-                case ast.If(test=ast.Name(id="TYPE_CHECKING"), orelse=orelse):
-                    yield from walk(orelse)
-                case ast.Import(names=names):
-                    yield from (each.name for each in names)
-                case ast.ImportFrom(module=str(module), level=0):
-                    yield module
-                case _:
-                    yield from walk(ast.iter_child_nodes(node))
-
-    for path in sorted(member.rglob("src/**/*.py")):
-        for module in walk([ast.parse(path.read_text())]):
-            yield module.partition(".")[0], str(path.relative_to(python.ROOT))
-
-
 def test_whatever_the_edge_imports_is_in_it(archive: tarfile.TarFile) -> None:
-    site = "usr/local/lib/python3.13/dist-packages/"
-    there = {
-        member.name.removeprefix(site).partition("/")[0].partition(".")[0]
-        for member in members(archive)
-        if member.name.startswith(site)
-    }
-    there |= set(sys.stdlib_module_names) | CLOUD_ONLY
-    missing = {
-        (module, where)
-        for member in python.members_of(*edge.MEMBERS)
-        for module, where in imported(python.ROOT / member)
-        if module not in there
-    }
-    assert missing == set()
+    assert missing(archive, EDGE, but=CLOUD_ONLY) == set()
 
 
 def test_bill_names_every_package_with_version_and_hash(
@@ -124,8 +75,8 @@ def test_bill_names_every_package_with_version_and_hash(
 
 
 def test_fedge_on_top_is_the_same_each_time(built: Built, tmp_path: Path) -> None:
-    base = cached.base("amd64", CACHE)
-    _, bill, digest = edge.complete(base, tmp_path, architecture="amd64", cache=CACHE)
+    base = cached.base(EDGE, "amd64", CACHE)
+    _, bill, digest = recipe.complete(EDGE, base, tmp_path, architecture="amd64", cache=CACHE)
     assert digest == built.digest
     assert bill == built.bill.read_bytes()
 
@@ -143,12 +94,3 @@ def test_layer_is_the_same_in_whatever_order_files_were_made(tmp_path: Path) -> 
         (root / "a/soft").symlink_to("x")
         found.add(layer(root, created_by="test", is_in=lambda _: True).digest)
     assert len(found) == 1
-
-
-def test_dockerfile_runs_the_image_as_the_recipe_says() -> None:
-    text = (Path(__file__).parents[2] / "edge-image/Dockerfile").read_text()
-    for variable in edge.CONFIG["Env"]:
-        assert variable in text
-    assert json.dumps(edge.CONFIG["Entrypoint"]) in text
-    assert json.dumps(edge.CONFIG["Healthcheck"]["Test"][1:]) in text
-    assert f"STOPSIGNAL {edge.CONFIG['StopSignal']}" in text

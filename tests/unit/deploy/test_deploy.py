@@ -3,7 +3,6 @@
 import json
 import re
 import runpy
-import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -30,9 +29,6 @@ from fedge_service import (
 
 ROOT = Path(__file__).parents[3]
 K8S = ROOT / "deploy" / "k8s"
-DOCKERFILES = sorted(
-    path for folder in ("services", "libs") for path in ROOT.glob(f"{folder}/**/Dockerfile")
-)
 OVERLAYS = ("dev", "prod")
 
 
@@ -230,33 +226,6 @@ def test_compose_names_services_and_variables_that_exist(compose: dict[str, Any]
         for config in each.get("configs", ()):
             assert config["source"] in compose["configs"]
     assert [name for name, each in compose["services"].items() if "profiles" in each] == ["fedge"]
-
-
-@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_image_installs_all_members_that_its_service_needs(dockerfile: Path) -> None:
-    text = re.sub(r"^#.*\n", "", dockerfile.read_text(), flags=re.MULTILINE).replace("\\\n", " ")
-    for line in text.splitlines():
-        if line.startswith("COPY") and "--from" not in line:
-            for source in shlex.split(line)[1:-1]:
-                assert (ROOT / source).exists(), source
-    members = re.findall(r"\b(?:libs|services)/[a-z]+", text.partition("install_locked.py /opt")[2])
-    installed = {f"fedge-{Path(member).name}" for member in members}
-    for member in members:
-        project = (ROOT / member / "pyproject.toml").read_text()
-        assert (
-            set(re.findall(r'"(fedge-[a-z]+)"', project.partition("dependencies")[2])) <= installed
-        )
-
-
-def test_lock_is_split_into_one_pin_per_package() -> None:
-    script = runpy.run_path(str(ROOT / "scripts" / "install_locked.py"))
-    blocks = script["blocks"](
-        "a_b==1 \\\n    --hash=sha256:1\n    # via c\nc==2 \\\n    --hash=x\n"
-    )
-    assert blocks == {
-        "a-b": "a_b==1 \\\n    --hash=sha256:1\n    # via c\n",
-        "c": "c==2 \\\n    --hash=x\n",
-    }
 
 
 def test_observability_names_only_metrics_that_exist() -> None:

@@ -38,13 +38,16 @@ class Package:
 
 
 @cache
-def fetch(names: tuple[str, ...], *, architecture: str, folder: Path) -> list[Package]:
+def fetch(
+    names: tuple[str, ...], *, architecture: str, folder: Path, release: str = RELEASE
+) -> list[Package]:
     """Return packages with all that they depend on, sorted by name; asked for once in a process.
 
     Args:
         names: what is wished.
         architecture: as Debian calls it.
         folder: for apt's files; what was fetched is kept there for the next time.
+        release: of Debian; each has a folder of its own.
 
     Raises:
         BuildError: apt could not resolve or fetch them; with its words.
@@ -54,7 +57,7 @@ def fetch(names: tuple[str, ...], *, architecture: str, folder: Path) -> list[Pa
     for each in ("etc", "lists/partial", "archives/partial"):
         (keep / each).mkdir(parents=True, exist_ok=True)
     (keep / "status").write_text("")
-    (keep / "etc" / "sources.list").write_text("\n".join(sources()) + "\n")
+    (keep / "etc" / "sources.list").write_text("\n".join(sources(release)) + "\n")
     configuration = keep / "etc" / "apt.conf"
     configuration.write_text(_configuration(keep, architecture))
     _update(configuration)
@@ -95,10 +98,10 @@ def unpack(package: Package, root: Path, *, is_kept: Callable[[str], bool]) -> N
         raise BuildError(f"`{' '.join(dpkg)}` failed: remove the file and build again")
 
 
-def sources() -> list[str]:
-    """Return apt's sources: the machine's own of Debian, for our release."""
+def sources(release: str = RELEASE) -> list[str]:
+    """Return apt's sources: the machine's own of Debian, for a release."""
     if mirror := os.environ.get(MIRROR_VARIABLE):
-        return [f"deb [signed-by={KEYS}] {mirror} {RELEASE} main"]
+        return [f"deb [signed-by={KEYS}] {mirror} {release} main"]
     listed = _output(
         "apt-get",
         "indextargets",
@@ -112,7 +115,7 @@ def sources() -> list[str]:
         uri, suite, origin = (*line.split(), "", "")[:3]
         _, _, pocket = suite.partition("-")
         if origin == "Debian" and pocket in {"", "updates", "security"}:
-            suite = f"{RELEASE}-{pocket}" if pocket else RELEASE
+            suite = f"{release}-{pocket}" if pocket else release
             found.add(f"deb [signed-by={KEYS}] {uri} {suite} main")
     if not found:
         raise BuildError(

@@ -19,13 +19,16 @@ from fedge_fabric import topology as t
 from fedge_fabric.fabric import Fabric
 from fedge_local.edge import AMQP_PORT, MQTT_PORT
 from fedge_local.errors import CommandFailedError
+from fedge_slots import broker_of
 from images.cached import edge_image
 from tests.chaos import load
 from tests.chaos.checker import Arrivals, Findings, accepted_events, compare_events
 from tests.chaos.everything import Consumer
+from tests.upgrade import brokers
 from tests.upgrade.derived import derive
 from tests.upgrade.system import (
     REPOSITORY,
+    SECONDS,
     becomes,
     ended,
     entry_of,
@@ -60,6 +63,8 @@ VERSIONS = {
     "0.5.0": broken("fedge_twin/plugin", "raise ImportError('a library is missing')\n"),
     "0.6.0": {"etc/fedge-release": "0.6.0\n"},
 }
+OTHER_BROKER = "4.99.0"
+"""What a RabbitMQ calls itself that is the image's own."""
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +75,14 @@ def archives(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for version, files in VERSIONS.items():
         found[version] = folder / f"{version}.tar"
         derive(base, found[version], version=version, files=files)
+    layer = brokers.renamed(base, folder / "renamed", OTHER_BROKER)
+    for version, files in {"0.7.0": VERSIONS["0.3.0"], "0.8.0": {}}.items():
+        found[version] = folder / f"{version}.tar"
+        derive(base, found[version], version=version, files=files, layer=layer)
+    older, layer = brokers.older(base, folder / "older")
+    assert older.startswith("3.10.")
+    found["0.9.0"] = folder / "0.9.0.tar"
+    derive(base, found["0.9.0"], version="0.9.0", layer=layer)
     return found
 
 
@@ -110,6 +123,7 @@ async def test_versions_that_do_not_work_are_taken_back_one_after_the_other(
         assert last == (("BackUp", "False") if version == "0.5.0" else ("RollBack", "True"))
 
 
+TAKEN_BACK = "did not work as the one before|ended 2 times before it was ready"
 EVENTS = t.Queue(
     "upgrade.events", (t.Binding(t.REPORTED, f"node.*.event.{load.WORD}.#"),), 256, ordered=True
 )
@@ -141,6 +155,18 @@ def accepted(book: Path) -> int:
     return sum(map(len, accepted_events(book).values()))
 
 
+async def accepted_while_tried(story: Story, book: Path) -> int:
+    """Return how many events are accepted while a version is tried out; waits for its trial."""
+    async with asyncio.timeout(SECONDS):
+        while not ((trial := state_of(story)["trial"]) and trial["starts"]):  # noqa: ASYNC110 - a file
+            await asyncio.sleep(0.1)
+        before = last = accepted(book)
+        while state_of(story)["trial"]:
+            last = accepted(book)
+            await asyncio.sleep(0.1)
+    return last - before
+
+
 async def more_accepted(book: Path, than: int) -> int:
     """Return how many events were accepted once they are more."""
     async with asyncio.timeout(60):
@@ -149,8 +175,28 @@ async def more_accepted(book: Path, than: int) -> int:
     return now
 
 
+async def all_arrive_once(book: Path, arrivals: Arrivals) -> None:
+    """Wait until every accepted event has had its effect; once each, in order."""
+    events, findings = accepted_events(book), Findings(lost=["none arrived"])
+    try:
+        async with asyncio.timeout(60):
+            while (findings := compare_events(events, arrivals.numbers())).lost:  # noqa: ASYNC110 - a database
+                await asyncio.sleep(0.2)
+    except TimeoutError:
+        pytest.fail(f"{len(findings.lost)} of {accepted(book)} never arrived: {findings}")
+    assert findings == Findings()
+
+
+@pytest.mark.parametrize(
+    ("version", "is_open"),
+    [
+        pytest.param("0.3.0", True, id="same broker"),
+        pytest.param("0.7.0", False, id="another broker"),
+        pytest.param("0.9.0", False, id="older broker, which does not read the data"),
+    ],
+)
 async def test_events_accepted_with_the_line_cut_survive_a_version_that_is_taken_back(
-    story: Story, archives: dict[str, Path], tmp_path: Path
+    story: Story, archives: dict[str, Path], tmp_path: Path, version: str, is_open: bool
 ) -> None:
     book, arrivals = tmp_path / "book", Arrivals(tmp_path / "arrived.db")
     edge = story.stack.edge(EDGE)
@@ -161,23 +207,20 @@ async def test_events_accepted_with_the_line_cut_survive_a_version_that_is_taken
         try:
             async with events_made(story, book):
                 before = await more_accepted(book, 20)
-                with pytest.raises(CommandFailedError, match="did not work as the one before"):
-                    await here(story, f"--file={archives['0.3.0']}", "--timeout=30s")
+                async with asyncio.TaskGroup() as tasks:
+                    during = tasks.create_task(accepted_while_tried(story, book))
+                    with pytest.raises(CommandFailedError, match=TAKEN_BACK):
+                        await here(story, f"--file={archives[version]}", "--timeout=40s")
                 assert state_of(story)["current"] == ""
+                assert bool(during.result()) is is_open
                 # the broker of the version before takes them again
                 await more_accepted(book, max(before, accepted(book)))
             assert arrivals.numbers() == {}  # all of them waited
         finally:
             await edge.heal()
         await story.node_ready("True")
-        events, findings = accepted_events(book), Findings(lost=["none arrived"])
-        try:
-            async with asyncio.timeout(60):
-                while (findings := compare_events(events, arrivals.numbers())).lost:  # noqa: ASYNC110 - a database
-                    await asyncio.sleep(0.2)
-        except TimeoutError:
-            pytest.fail(f"{len(findings.lost)} of {accepted(book)} never arrived: {findings}")
-    assert findings == Findings()
+        await all_arrive_once(book, arrivals)
+    assert not list((edge.parts.folder / "data" / "rabbitmq").glob("mnesia.*"))
 
 
 def waits(status: dict[str, Any]) -> bool:
@@ -225,6 +268,32 @@ async def test_from_a_file_with_the_line_cut_and_still_there_after_a_restart(
     assert (await story.container_running()).id == before.id
     await edge.heal()
     await story.node_ready("True")
+
+
+async def test_another_broker_that_works_is_kept_with_what_was_queued(
+    story: Story, archives: dict[str, Path], tmp_path: Path
+) -> None:
+    book, arrivals = tmp_path / "book", Arrivals(tmp_path / "arrived.db")
+    edge = story.stack.edge(EDGE)
+    cloud = Fabric(story.stack.amqp_url, service="upgrade", exchanges=t.CLOUD_EXCHANGES)
+    cloud.subscribe(EVENTS, Consumer(arrivals).take)
+    async with cloud.running():
+        await story.cut_line()
+        try:
+            async with events_made(story, book):
+                before = await more_accepted(book, 20)
+                said = await here(story, f"--file={archives['0.8.0']}", "--timeout=60s")
+                assert said.splitlines()[-1] == f"node {EDGE} runs 0.8.0"
+                await more_accepted(book, max(before, accepted(book)))
+            assert arrivals.numbers() == {}  # all of them waited
+        finally:
+            await edge.heal()
+        await story.node_ready("True")
+        await all_arrive_once(book, arrivals)
+    current = state_of(story)["current"]
+    root = edge.parts.folder / "data" / "versions" / current / "root"
+    assert broker_of(root) == OTHER_BROKER
+    assert not list((edge.parts.folder / "data" / "rabbitmq").glob("mnesia.*"))
 
 
 async def here_version(story: Story) -> str:

@@ -13,8 +13,23 @@ _NAME = "io.containerd.image.name"
 _LAYER = "application/vnd.oci.image.layer.v1.tar"
 
 
-def derive(archive: Path, target: Path, *, version: str, files: Mapping[str, str]) -> str:
-    """Write an image that is another version of the one in ``archive``; return its name."""
+def derive(
+    archive: Path,
+    target: Path,
+    *,
+    version: str,
+    files: Mapping[str, str] | None = None,
+    layer: bytes = b"",
+) -> str:
+    """Write an image that is another version of the one in ``archive``; return its name.
+
+    Args:
+        archive: of the image.
+        target: where the other is written.
+        version: that it says it is.
+        files: text of files that are other ones, or whiteouts.
+        layer: a layer, not compressed, below these.
+    """
     with tarfile.open(archive) as opened:
 
         def read(name: str) -> Any:
@@ -33,10 +48,10 @@ def derive(archive: Path, target: Path, *, version: str, files: Mapping[str, str
         [described] = index["manifests"]
         manifest = read(_path(described))
         config = read(_path(manifest["config"]))
-        layer = _layer(files)
-        manifest["layers"].append({"mediaType": _LAYER, **blob(layer)})
-        config["rootfs"]["diff_ids"].append(f"sha256:{hashlib.sha256(layer).hexdigest()}")
-        config.get("history", []).append({"created_by": "a test"})
+        for content in filter(None, (layer, _layer(files or {}))):
+            manifest["layers"].append({"mediaType": _LAYER, **blob(content)})
+            config["rootfs"]["diff_ids"].append(f"sha256:{hashlib.sha256(content).hexdigest()}")
+            config.get("history", []).append({"created_by": "a test"})
         manifest["config"] |= blob(json.dumps(config).encode())
         manifest.setdefault("annotations", {})[_VERSION] = version
         described |= blob(json.dumps(manifest).encode())

@@ -10,7 +10,7 @@ from typing import NoReturn
 from fedge_boot import copying, supervision, versions
 from fedge_boot.enrolling import join
 from fedge_boot.errors import BootError
-from fedge_boot.programs import identity_of, prepare
+from fedge_boot.programs import INNER, LOOPBACK, identity_of, prepare
 from fedge_boot.settings import Settings
 from fedge_boot.surroundings import (
     check_ports,
@@ -45,15 +45,18 @@ def start() -> NoReturn:
     joined = join(environment, identity_of(settings, environment), say=say)
     check_ports(
         [
-            ("127.0.0.1", settings.amqp_port, "FEDGE_BOOT_AMQP_PORT"),
-            ("127.0.0.1", settings.dist_port, "FEDGE_BOOT_DIST_PORT"),
+            (LOOPBACK, settings.amqp_port, "FEDGE_BOOT_AMQP_PORT"),
+            (LOOPBACK, settings.dist_port, "FEDGE_BOOT_DIST_PORT"),
             ("0.0.0.0", settings.mqtt_port, "FEDGE_BOOT_MQTT_PORT"),  # noqa: S104 - as the broker
         ]
     )
     trial = slots.state().trial
     is_closed = trial is not None and trial.broker_kept
     programs = asyncio.run(prepare(settings, environment, joined, is_closed=is_closed))
-    said = versions.about(slots, environment)
+    said = {
+        **versions.about(slots, environment),
+        "address": INNER if is_closed else LOOPBACK,
+    }
     say(f"starting {joined.node}: broker and services of version {said['version']}")
     supervision.run(programs, settings, said, environment)
 

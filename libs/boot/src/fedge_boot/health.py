@@ -34,8 +34,9 @@ def fault(path: str) -> str:
             return f"{name} does not run: it is being started again (see the container's log)"
     if not _is_taken(about["socket"], None):
         return f"the container runtime does not answer at {about['socket']}: see that it runs"
+    address = about.get("address", "127.0.0.1")
     for what, port in (("AMQP", about["amqp_port"]), ("MQTT", about["mqtt_port"])):
-        if not _is_taken("127.0.0.1", port):
+        if not _is_taken(address, port):
             return f"the broker does not take {what} at port {port}: it is starting, or ill"
     if _state(f"{about['scan']}/services").get("ready") != "true":
         return "the services are not ready: they wait for the broker (see the container's log)"

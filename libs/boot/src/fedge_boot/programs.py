@@ -20,7 +20,11 @@ from fedge_local.rabbitmq import EDGE_PLUGINS, RabbitMQ
 from fedge_sealing import write_private
 
 SERVICES: Final = ("meta", "edged", "twin")
-FORWARD: Final = "127.0.0.1:5670"
+LOOPBACK: Final = "127.0.0.1"
+INNER: Final = "127.70.101.100"
+"""Of the loopback network too, but nobody dials it who is not told of it: where the broker listens
+while a message that it confirms might be lost with its data (`fedge_boot.versions`)."""
+FORWARD: Final = f"{LOOPBACK}:5670"
 """What the links dial where only a proxy leads to the cloud."""
 ABOUT: Final = Path("/run/fedge-s6/about.json")
 """What `fedge_boot.health` and edged are told."""
@@ -63,8 +67,9 @@ async def prepare(
         settings: of the container.
         environment: of the container.
         joined: as whom the gateway joined, and where its links lead.
-        is_closed: whether devices are kept out.
+        is_closed: whether devices and all others but the services are kept out.
     """
+    address = INNER if is_closed else LOOPBACK
     identity = identity_of(settings, environment)
     admin = User(name="fedge", password=_kept_password(settings.data / "broker-password"))
     is_forwarded = proxy_for(Address.parse(joined.broker, BROKER_PORT)) is not None
@@ -84,11 +89,11 @@ async def prepare(
             ),
             cloud=dialled,
         ),
-        listen=[("127.0.0.1", settings.amqp_port)],
+        listen=[(address, settings.amqp_port)],
         dist_port=settings.dist_port,
         plugins=EDGE_PLUGINS,
         # devices come from the host's network
-        mqtt=("127.0.0.1" if is_closed else "0.0.0.0", settings.mqtt_port),  # noqa: S104
+        mqtt=(address if is_closed else "0.0.0.0", settings.mqtt_port),  # noqa: S104
         mqtt_anonymous=settings.anonymous,
         memory_bytes=settings.broker_memory_bytes,
         is_small=True,
@@ -117,13 +122,13 @@ async def prepare(
                 "FEDGE_EDGED_BOOT_FILE": str(ABOUT),
                 "FEDGE_EDGE_NODE_NAME": joined.node,
                 "FEDGE_EDGE_DATA_DIR": str(settings.data),
-                "FEDGE_EDGE_AMQP_URL": f"amqp://{account}@127.0.0.1:{settings.amqp_port}/",
+                "FEDGE_EDGE_AMQP_URL": f"amqp://{account}@{address}:{settings.amqp_port}/",
                 "FEDGE_EDGED_CRI_SOCKET": str(settings.socket),
                 "FEDGE_META_BROKER_COMMAND": json.dumps(broker.asking("fedge-links")),
                 "FEDGE_META_CLOUD_ADDRESS": dialled,
                 "FEDGE_META_FORWARD_TO": joined.broker if is_forwarded else "",
                 "FEDGE_TWIN_BROKER_COMMAND": json.dumps(broker.asking("fedge-accounts")),
-                "FEDGE_TWIN_MQTT_URL": f"mqtt://{account}@127.0.0.1:{settings.mqtt_port}",
+                "FEDGE_TWIN_MQTT_URL": f"mqtt://{account}@{address}:{settings.mqtt_port}",
             },
             tells_ready=True,
         ),

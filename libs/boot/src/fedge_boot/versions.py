@@ -7,8 +7,8 @@ that ends, or that does not keep itself in time. Nothing that was accepted is lo
 
 - With the same version of the broker its data is simply used on.
 - Another version may change it for good (feature flags go one way). Then it is copied first, and
-  devices are kept out until the new version is kept: what the new broker took meanwhile is messages
-  of our own services, which are told again.
+  devices, and whoever else speaks to the broker at the gateway, are kept out until the new version
+  is kept: what the new broker took meanwhile is messages of our own services, which are told again.
 """
 
 import hashlib

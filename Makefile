@@ -8,7 +8,7 @@ BIN := .venv/bin
 SOURCES := $(wildcard libs/*/src services/*/src)
 PYTEST_ARGS ?=
 
-.PHONY: help install edge-image demo down test test-arm64 test-compose test-rabbitmq4 test-reproducible check format lock test-api kill-api test-kubectl test-security test-upgrade bench-api bench-edge-api bench-fabric bench-footprint bench-joins bench-outage bench-pods bench-reconnect bench-tracing bench-twins chaos chaos-pods docs clean
+.PHONY: help install cloud-images edge-image demo down test test-arm64 test-compose test-rabbitmq4 test-reproducible check format lock test-api kill-api test-kubectl test-security test-upgrade bench-api bench-edge-api bench-fabric bench-footprint bench-joins bench-outage bench-pods bench-reconnect bench-tracing bench-twins chaos chaos-pods docs clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,6 +18,10 @@ install: ## Set up Debian packages, the virtual environment and generated code
 
 edge-image: install ## Build the edge's container image, without an engine or a registry (ARCHITECTURE=arm64)
 	@$(BIN)/python -m images $(if $(ARCHITECTURE),--architecture $(ARCHITECTURE))
+
+cloud-images: install ## Build the images of the cloud's services and of the command likewise
+	@set -e; for name in hub controller device apiserver cli; do \
+	  $(BIN)/python -m images $$name $(if $(ARCHITECTURE),--architecture $(ARCHITECTURE)); done
 
 demo: install ## Run a pod on an edge, cut the edge off, take its power, watch it come back
 	@$(if $(filter image,$(EDGE)),image=$$($(BIN)/python -m images | sed -n 2p); )$(BIN)/fedge demo --edge-image=$(if $(filter image,$(EDGE)),$$image)

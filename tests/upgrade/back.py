@@ -158,10 +158,10 @@ def accepted(book: Path) -> int:
 async def accepted_while_tried(story: Story, book: Path) -> int:
     """Return how many events are accepted while a version is tried out; waits for its trial."""
     async with asyncio.timeout(SECONDS):
-        while not ((trial := state_of(story)["trial"]) and trial["starts"]):  # noqa: ASYNC110 - a file
+        while not ((trial := state_of(story).get("trial")) and trial["starts"]):  # noqa: ASYNC110 - a file
             await asyncio.sleep(0.1)
         before = last = accepted(book)
-        while state_of(story)["trial"]:
+        while state_of(story).get("trial"):
             last = accepted(book)
             await asyncio.sleep(0.1)
     return last - before

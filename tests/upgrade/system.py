@@ -83,6 +83,6 @@ def flow(status: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def state_of(story: Story) -> dict[str, Any]:
-    """Return which version runs, as the volume says it."""
+    """Return which version runs, as the volume says it; nothing of one that was never upgraded."""
     path = story.stack.edge(EDGE).parts.folder / "data" / "versions" / "state.json"
-    return dict(json.loads(path.read_text()))
+    return dict(json.loads(path.read_text())) if path.exists() else {}

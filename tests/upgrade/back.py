@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from fedge_cli.demo import EDGE, Story
+from fedge_fabric import definitions
 from fedge_fabric import topology as t
 from fedge_fabric.fabric import Fabric
 from fedge_local.edge import AMQP_PORT, MQTT_PORT
@@ -60,6 +61,13 @@ VERSIONS = {
     # looked at when meta serves, not when it is loaded
     "0.3.0": broken("fedge_meta/keeping", "raise RuntimeError('this version does not work')\n"),
     "0.4.0": broken("fedge_boot/enrolling", "def join(*_, **__):\n    raise SystemExit(9)\n"),
+    # deaf: what it says goes up, and nothing comes down
+    "0.10.0": broken(
+        "fedge_fabric/definitions",
+        Path(definitions.__file__)
+        .read_text()
+        .replace('f"^{re.escape(topology.DOWN)}$"', '"^no-exchange-at-all$"'),
+    ),
     "0.5.0": broken("fedge_twin/plugin", "raise ImportError('a library is missing')\n"),
     "0.6.0": {"etc/fedge-release": "0.6.0\n"},
 }
@@ -104,9 +112,11 @@ async def test_versions_that_do_not_work_are_taken_back_one_after_the_other(
     story: Story, archives: dict[str, Path]
 ) -> None:
     before = await story.container_running()
-    # services that never come to be ready; a first process that ends; one that does not even load
+    # services that never come to be ready; a deaf edge; a first process that ends; one that does
+    # not even load
     for version, says in (
         ("0.3.0", "did not work as the one before within 30 s"),
+        ("0.10.0", "did not work as the one before within 30 s"),
         ("0.4.0", "ended 2 times before it was ready"),
         ("0.5.0", "does not run here"),
     ):

@@ -102,6 +102,10 @@ class Edges(Downlink):
             self._later(self.hub.compare(node, {}, {"": versions}))
 
     @override
+    async def say_heard(self, node: NodeName, heartbeat_id: str) -> None:
+        raise AssertionError(f"{node} asked for no answer to {heartbeat_id}")
+
+    @override
     async def ask_statuses(self, node: NodeName) -> None:
         self.asked[node] += 1
         for key, (of, uid) in list(self._uids.items()):

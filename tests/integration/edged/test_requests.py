@@ -186,6 +186,7 @@ class Edge:
                 take=lambda _: None,
                 report_all=lambda: None,
                 take_token=lambda _: None,
+                take_heard=lambda _: None,
                 tasks=tasks,
             )
             handlers.subscribe()

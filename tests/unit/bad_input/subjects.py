@@ -133,6 +133,7 @@ def _local(change: Change) -> Sample:
 
 def _alive() -> Sample:
     data = {"interval_seconds": 10.0, "protocol": PROTOCOL, "backlog": {"state": 1, "event": 0}}
+    data["answer"] = True
     return _up(kinds.NODE_ALIVE, MessageClass.STATE, "alive", data=data)
 
 
@@ -584,6 +585,7 @@ class Edged:
             take=edged.take,
             report_all=edged.report_all,
             take_token=edged.tokens.take,
+            take_heard=edged.reporting.heard,
             tasks=tasks,
         ).subscribe()
         self._revision = 10
@@ -657,6 +659,7 @@ class Edged:
                 _down(kinds.STREAM_HEARD, "stream", heard, "nobody"),
                 _down(kinds.TOKEN_ISSUED, "token", token, str(POD)),
                 _down(kinds.STATUSES_ASKED, "statuses"),
+                _down(kinds.NODE_HEARD, "heard", subject="1"),
             ],
         }
 

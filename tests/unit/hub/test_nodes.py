@@ -63,6 +63,12 @@ class World(Downlink, CloudLink, Clock):
         self.asked.append("statuses")
 
     @override
+    async def say_heard(self, node: NodeName, heartbeat_id: str) -> None:
+        if not self.linked:
+            raise UnroutableError("never linked")
+        self.asked.append(f"heard {heartbeat_id}")
+
+    @override
     async def waiting(self, node: NodeName) -> int | None:
         return len(self.sent)
 
@@ -236,6 +242,13 @@ async def test_node_that_cannot_be_reached_yet_does_not_count_as_present(hub: Hu
     hub.world.linked = True
     await hub.arrives()
     assert await hub.nodes.is_present(NODE)
+
+
+async def test_node_that_wants_an_answer_has_one_if_anything_reaches_it(hub: Hub) -> None:
+    await hub.nodes.answer(NODE, "1")
+    hub.world.linked = False
+    await hub.nodes.answer(NODE, "2")
+    assert hub.world.asked == ["heard 1"]
 
 
 async def test_clock_that_was_set_back_leaves_no_node_present_for_ever(hub: Hub) -> None:

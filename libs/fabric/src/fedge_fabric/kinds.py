@@ -52,7 +52,13 @@ NODE_ALIVE: Final = "fedge.node.alive"
 """A heartbeat; expires on its way.
 
 data: ``{"interval_seconds": float, "protocol": str, "backlog": {class: messages that wait to go up}
-| absent}``; ``protocol``: see ``fedge_fabric.protocol``."""
+| absent, "answer": bool | absent}``; ``protocol``: see ``fedge_fabric.protocol``; ``answer``:
+whether hub shall answer."""
+
+NODE_HEARD: Final = "fedge.node.heard"
+"""Hub's answer to a heartbeat that asks for one: the way up and the way down work.
+
+subject: the heartbeat's id; data: null."""
 
 EVENT_RECORDED: Final = "fedge.event.recorded"
 """A Kubernetes Event. data: the ``v1`` Event object."""

@@ -45,10 +45,12 @@ class Was(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         linked: whether messages went up to the cloud.
+        answered: whether the cloud's answer to one came down.
         pods: uids of those that ran.
     """
 
     linked: bool = False
+    answered: bool = False
     pods: tuple[str, ...] = ()
 
 

@@ -50,12 +50,14 @@ class Handlers:
         take: Callable[[Change], None],
         report_all: Callable[[], None],
         take_token: Callable[[JsonObject], None],
+        take_heard: Callable[[str], None],
         tasks: asyncio.TaskGroup,
     ) -> None:
         self._streams = Streams(self._publish, tasks)
         self._take = take
         self._report_all = report_all
         self._take_token = take_token
+        self._take_heard = take_heard
         self._node = node
         self._log_requests = log_requests
         self._execs = execs
@@ -65,7 +67,9 @@ class Handlers:
         """Take part in all of edged's queues."""
         self._fabric.subscribe(t.local_objects("edged", RESOURCES), self.on_change)
         self._fabric.subscribe(
-            t.edge_request("edged", self._node, ("logs", "exec", "stream", "token", "statuses")),
+            t.edge_request(
+                "edged", self._node, ("logs", "exec", "stream", "token", "statuses", "heard")
+            ),
             self.on_request,
         )
 
@@ -84,6 +88,8 @@ class Handlers:
                 await self._exec(delivery.envelope)
             case kinds.TOKEN_ISSUED:
                 self._issued(_data_of(delivery.envelope))
+            case kinds.NODE_HEARD:
+                self._take_heard(delivery.envelope.subject)
             case kinds.STREAM_HEARD:
                 self._heard(delivery.envelope.subject, _data_of(delivery.envelope))
             case other:

@@ -346,10 +346,17 @@ class _Edged:
                 checks=Checks(data),
                 health=Health(
                     broker=lambda: self.fabric,
+                    is_answered=self._is_answered,
                     workers=lambda: self.pods.workers,
                 ),
             )
         return self._upgrading
+
+    async def _is_answered(self) -> bool:
+        fabric = self.fabric
+        return fabric is not None and await self.reporting.is_answered(
+            fabric, self.settings.edge.heartbeat_seconds
+        )
 
     async def report_node(self) -> None:
         """Report the node's status when it changed, when asked, and every so often."""
@@ -454,6 +461,7 @@ async def _serve_broker(edged: _Edged, ready: Ready, streams: asyncio.TaskGroup)
         take=edged.take,
         report_all=edged.report_all,
         take_token=edged.tokens.take,
+        take_heard=edged.reporting.heard,
         tasks=streams,
     )
     handlers.subscribe()

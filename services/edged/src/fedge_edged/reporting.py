@@ -40,6 +40,8 @@ QUIET_SECONDS = 1.0
 """How long no status was told when events go."""
 MOST_EVENT_SECONDS = 5.0
 """How long events wait at most."""
+ANSWER_SECONDS = 5.0
+"""How long the cloud has to answer a sign of life."""
 _ON_ITS_WAY = frozenset({None, "ContainerCreating", "PodInitializing"})
 MAX_EVENTS = 1000
 MAX_REPEATED = 4096
@@ -61,6 +63,7 @@ class Reporting:
         self._numbering = Numbering("edged")
         self._has_statuses = asyncio.Event()
         self._has_events = asyncio.Event()
+        self._asked = "", asyncio.Event()
         self._told_at = 0.0
         self.events_dropped = 0
 
@@ -180,31 +183,61 @@ class Reporting:
                     tasks.create_task(self._publish_event(fabric, event))
 
     async def alive(self, fabric: "Fabric", interval_seconds: float) -> None:
-        """Say every so often that the node is alive, until cancelled.
-
-        A sign of life that cannot leave at once is worth nothing, so it expires, and is not written
-        to the broker's disk.
-        """
+        """Say every so often that the node is alive, until cancelled."""
         while True:
             try:
-                await fabric.publish(
-                    Envelope(
-                        type=kinds.NODE_ALIVE,
-                        source=self._source,
-                        data={
-                            "interval_seconds": interval_seconds,
-                            "protocol": PROTOCOL,
-                            "backlog": await self._backlog(fabric),
-                        },
-                    ),
-                    exchange=t.UP,
-                    routing_key=str(Address(self._node, MessageClass.STATE, ("alive",))),
-                    persistent=False,
-                    expires_after=timedelta(seconds=interval_seconds),
-                )
+                said = await self._sign_of_life(fabric, interval_seconds, {})
+                await self._say_alive(fabric, said, interval_seconds)
             except UnavailableError as exc:
                 log.info("heartbeat_missed", reason=str(exc))
             await asyncio.sleep(interval_seconds)
+
+    async def is_answered(self, fabric: "Fabric", interval_seconds: float) -> bool:
+        """Whether the cloud answers a sign of life within a few seconds: both ways work."""
+        answered = asyncio.Event()
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                said = await self._sign_of_life(fabric, interval_seconds, {"answer": True})
+                self._asked = said.id, answered
+                await self._say_alive(fabric, said, interval_seconds)
+                await answered.wait()
+        except (TimeoutError, UnavailableError):
+            return False
+        return True
+
+    def heard(self, heartbeat_id: str) -> None:
+        """Take that the cloud has answered a sign of life; one of before is nobody's now."""
+        asked, answered = self._asked
+        if heartbeat_id == asked:
+            answered.set()
+
+    async def _sign_of_life(
+        self, fabric: "Fabric", interval_seconds: float, more: Mapping[str, bool]
+    ) -> Envelope:
+        return Envelope(
+            type=kinds.NODE_ALIVE,
+            source=self._source,
+            data={
+                "interval_seconds": interval_seconds,
+                "protocol": PROTOCOL,
+                "backlog": await self._backlog(fabric),
+                **more,
+            },
+        )
+
+    async def _say_alive(self, fabric: "Fabric", said: Envelope, interval_seconds: float) -> None:
+        """Send a sign of life.
+
+        One that cannot leave at once is worth nothing, so it expires, and is not written to the
+        broker's disk.
+        """
+        await fabric.publish(
+            said,
+            exchange=t.UP,
+            routing_key=str(Address(self._node, MessageClass.STATE, ("alive",))),
+            persistent=False,
+            expires_after=timedelta(seconds=interval_seconds),
+        )
 
     async def _backlog(self, fabric: "Fabric") -> dict[str, int]:
         """Return how many messages wait to go up, by class."""

@@ -149,6 +149,13 @@ class Nodes:
             await self._store.mark_settled(node)
             await self._send_unsent(node)
 
+    async def answer(self, node: NodeName, heartbeat_id: str) -> None:
+        """Tell a node that asks that its heartbeat was heard."""
+        try:
+            await self._down.say_heard(node, heartbeat_id)
+        except UnroutableError:
+            log.info("node_not_linked_down", node=node)
+
     async def _ask_once_known(self, node: NodeName) -> None:
         """Ask for what may have been refused here, once another replica of hub was told of it."""
         unknown = self._unknown_since.get(node)

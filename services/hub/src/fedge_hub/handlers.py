@@ -79,6 +79,8 @@ class Handlers:
                 self._look_at_protocol(node, envelope.data)
                 await self._nodes.heard(node, interval, _backlog(envelope.data))
                 await self._cloud.pass_on(delivery.routing_key, envelope)
+                if fields.flag(envelope.data, "answer", default=False):
+                    await self._nodes.answer(node, envelope.id)
             case kinds.OBJECT_STORED:
                 if envelope.version is None:
                     raise MalformedError("what was stored has no version")

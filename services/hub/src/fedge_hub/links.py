@@ -67,6 +67,11 @@ class FabricDownlink(Downlink):
         await self._ask(node, Envelope(type=kinds.STATUSES_ASKED, source=SOURCE), "statuses")
 
     @override
+    async def say_heard(self, node: NodeName, heartbeat_id: str) -> None:
+        answer = Envelope(type=kinds.NODE_HEARD, source=SOURCE, subject=heartbeat_id)
+        await self._ask(node, answer, "heard")
+
+    @override
     async def waiting(self, node: NodeName) -> int | None:
         name = link_queue(node)
         depth = (await self._fabric.depths([name])).get(name)

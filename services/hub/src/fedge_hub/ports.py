@@ -192,6 +192,10 @@ class Downlink(Protocol):
         """Ask the node for all statuses anew. Raises like ``send``."""
         ...
 
+    async def say_heard(self, node: NodeName, heartbeat_id: str) -> None:
+        """Tell the node that this heartbeat was heard. Raises like ``send``."""
+        ...
+
     async def waiting(self, node: NodeName) -> int | None:
         """Return how many messages wait in the broker for the node; None if it never linked.
 

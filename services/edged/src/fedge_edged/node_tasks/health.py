@@ -1,6 +1,6 @@
 """Whether the edge works as it did: what a new version has to show before it is kept."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Final, Protocol
 
 from fedge_edged.worker import PodWorker
@@ -25,20 +25,31 @@ class Health:
     """Looks at the edge."""
 
     def __init__(
-        self, *, broker: Callable[[], Broker | None], workers: Callable[[], list[PodWorker]]
+        self,
+        *,
+        broker: Callable[[], Broker | None],
+        is_answered: Callable[[], Awaitable[bool]],
+        workers: Callable[[], list[PodWorker]],
     ) -> None:
         """Take where to look.
 
         Args:
             broker: the edge's own; None while it is not connected.
+            is_answered: tells whether the cloud answers now.
             workers: of the pods.
         """
         self._broker = broker
+        self._is_answered = is_answered
         self._workers = workers
 
     async def now(self) -> Was:
         """Return what works now."""
-        return Was(linked=not await self._unlinked(), pods=tuple(sorted(self._running())))
+        is_linked = not await self._unlinked()
+        return Was(
+            linked=is_linked,
+            answered=is_linked and await self._is_answered(),
+            pods=tuple(sorted(self._running())),
+        )
 
     async def missing(self, was: Was) -> str:
         """Return what worked and does not; nothing if all does.
@@ -67,6 +78,8 @@ class Health:
             return f"{len(still)} pods do not run"
         if was.linked and (reason := await self._unlinked()):
             return reason
+        if was.answered and not await self._is_answered():
+            return "the cloud's answer does not come down"
         return ""
 
     def _running(self) -> set[str]:

@@ -25,6 +25,11 @@ _KEPT: Final = (
     "libc6", "libgcc-s1", "libstdc++6", "zlib1g", "libzstd1", "libbz2-1.0", "liblzma5",
     "libssl3t64", "libsqlite3-0", "libffi8", "libexpat1", "libuuid1",
 )  # fmt: skip
+_LEFT_OUT: Final = (
+    *UNUSED_DEBIAN,
+    # `kubernetes` loads pydoc, and that does
+    *(each for each in UNUSED_PYTHON if not each.endswith("/_pyrepl/*")),
+)
 _CERTIFICATES: Final = "usr/share/ca-certificates"
 _ZONES: Final = "usr/share/zoneinfo"
 _PROGRAMS: Final = ("busybox", "python3.13")
@@ -42,7 +47,7 @@ def _is_kept(path: str) -> bool:
         return not path.startswith((f"{_ZONES}/right/", f"{_ZONES}/posix/"))
     if path.startswith("usr/bin/"):
         return path.rpartition("/")[2] in _PROGRAMS
-    return not any(fnmatch(path, each) for each in (*UNUSED_DEBIAN, *UNUSED_PYTHON))
+    return not any(fnmatch(path, each) for each in _LEFT_OUT)
 
 
 def _finish(root: Path) -> None:

@@ -48,7 +48,18 @@ def imported(member: Path) -> Iterator[tuple[str, str]]:
 
     for path in sorted(member.rglob("src/**/*.py")):
         for module in walk([ast.parse(path.read_text())]):
-            yield module.partition(".")[0], str(path.relative_to(python.ROOT))
+            yield module, str(path.relative_to(python.ROOT))
+
+
+def loads_all(made: Recipe) -> list[str]:
+    """Return the command that loads, in the image, all that its members import, lazily too."""
+    modules = {
+        module
+        for member in python.members_of(*made.members)
+        for module, _ in imported(python.ROOT / member)
+    }
+    script = f"import importlib; [importlib.import_module(each) for each in {sorted(modules)}]"
+    return ["/usr/bin/python3", "-c", script]
 
 
 def missing(
@@ -65,5 +76,5 @@ def missing(
         (module, where)
         for member in python.members_of(*made.members)
         for module, where in imported(python.ROOT / member)
-        if module not in there
+        if module.partition(".")[0] not in there
     }

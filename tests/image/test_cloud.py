@@ -13,7 +13,7 @@ from fedge_local.errors import CommandFailedError
 from images.cached import Built, image
 from images.cloud import CLOUD, USER
 from tests.fixtures.servers import Runtime
-from tests.image.archives import members, missing
+from tests.image.archives import loads_all, members, missing
 
 pytestmark = pytest.mark.timeout(600)  # the first test may have to build it
 
@@ -46,7 +46,7 @@ def test_nothing_is_in_it_that_hub_does_not_run(archive: tarfile.TarFile) -> Non
         assert not [name for name in names if part in name], part
 
 
-async def test_it_runs_as_nobody_and_says_what_is_wrong_with_its_settings(
+async def test_it_runs_as_nobody_loads_all_and_says_what_is_wrong_with_its_settings(
     hub: Built, containerd: Runtime
 ) -> None:
     ctr = containerd.server.ctr
@@ -57,5 +57,6 @@ async def test_it_runs_as_nobody_and_says_what_is_wrong_with_its_settings(
     )
     said = await ctr(*run, hub.reference, "looks", "/usr/bin/python3", "-c", script)
     assert said.split() == [str(USER), "True"]
+    await ctr(*run, hub.reference, "loads", *loads_all(MADE))
     with pytest.raises(CommandFailedError, match="FEDGE_HUB_HTTP_PORT"):
         await ctr(*run, "--env=FEDGE_HUB_HTTP_PORT=many", hub.reference, "wrong")

@@ -16,8 +16,10 @@ import yaml
 
 from images import engine
 from images.cached import CACHE, Built
+from images.cloud import CLOUD
 from images.engine import Engine
 from images.errors import BuildError
+from tests.image.archives import loads_all
 
 ROOT = Path(__file__).resolve().parents[2]
 WITHOUT = ("jaeger",)
@@ -116,6 +118,19 @@ def test_edges_have_the_address_where_pods_reach_the_api(system: Engine) -> None
             *FILE, "exec", "--no-TTY", name, "ip", "-brief", "address", "show", "lo"
         )
         assert "169.254.30.10/32" in shown
+
+
+@pytest.mark.parametrize("name", sorted(CLOUD))
+def test_image_has_all_that_is_ever_loaded(system: Engine, name: str) -> None:
+    program, *arguments = loads_all(CLOUD[name])
+    system.docker(
+        "run",
+        "--rm",
+        "--network=none",
+        f"--entrypoint={program}",
+        f"fedge/{name}:0.1.0",
+        *arguments,
+    )
 
 
 def test_services_run_as_nobody(system: Engine) -> None:

@@ -51,12 +51,13 @@ def imported(member: Path) -> Iterator[tuple[str, str]]:
             yield module, str(path.relative_to(python.ROOT))
 
 
-def loads_all(made: Recipe) -> list[str]:
+def loads_all(made: Recipe, *, but: Collection[str] = ()) -> list[str]:
     """Return the command that loads, in the image, all that its members import, lazily too."""
     modules = {
         module
         for member in python.members_of(*made.members)
         for module, _ in imported(python.ROOT / member)
+        if module.partition(".")[0] not in but
     }
     script = f"import importlib; [importlib.import_module(each) for each in {sorted(modules)}]"
     return ["/usr/bin/python3", "-c", script]

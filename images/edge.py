@@ -62,7 +62,7 @@ _FILES: Final = {
     "etc/passwd": "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n",
     "etc/group": "root:x:0:\nnogroup:x:65534:\n",
     "etc/nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
-    "usr/bin/fedge-health": (f"#!/bin/sh\nexec python3 -I -S /{SITE}/fedge_boot/health.py "$@"\n"),
+    "usr/bin/fedge-health": f'#!/bin/sh\nexec python3 -I -S /{SITE}/fedge_boot/health.py "$@"\n',
 }
 _NO_PORT_MAPPER: Final = """\
 #!/bin/sh

@@ -62,15 +62,16 @@ def image(
     Raises:
         BuildError: it cannot be built; with why and what to do.
     """
-    os.umask(0o022)
-    cache.mkdir(parents=True, exist_ok=True)
-    with (cache / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        folder = cache / made.short_name / f"{architecture}-{_key(_inputs(made))}"
-        if not (folder / "digest").exists():
-            say(f"building {made.reference} for {architecture} (a minute)")
-            _build(made, architecture, folder, cache)
-            _forget_old(folder.parent)
+    folder = cache / made.short_name / f"{architecture}-{_key(_inputs(made))}"
+    if not (folder / "digest").exists():  # written last
+        os.umask(0o022)
+        cache.mkdir(parents=True, exist_ok=True)
+        with (cache / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (folder / "digest").exists():
+                say(f"building {made.reference} for {architecture} (a minute)")
+                _build(made, architecture, folder, cache)
+                _forget_old(folder.parent)
     return Built(
         archive=folder / f"{made.short_name}.tar",
         bill=folder / f"{made.short_name}.spdx.json",
@@ -89,7 +90,9 @@ def _build(made: Recipe, architecture: str, folder: Path, cache: Path) -> None:
         )
     (folder / f"{made.short_name}.tar").write_bytes(archive)
     (folder / f"{made.short_name}.spdx.json").write_bytes(bill)
-    (folder / "digest").write_text(digest)
+    new = folder / "digest.new"
+    new.write_text(digest)
+    new.replace(folder / "digest")
 
 
 def base(made: Recipe, architecture: str, cache: Path) -> Base:

@@ -10,7 +10,7 @@ import pytest
 from aio_pika.abc import AbstractIncomingMessage
 from hypothesis import given
 from hypothesis import strategies as st
-from pamqp import decode, frame
+from pamqp import decode, encode, frame
 from pamqp.header import ContentHeader
 
 from fedge_fabric import wire
@@ -52,6 +52,49 @@ def nested(depth: int) -> bytes:
     for _ in range(depth):
         fields = b"\x01aF" + table(fields)
     return fields
+
+
+texts = st.dictionaries(st.text(max_size=40), st.text(max_size=80), max_size=8)
+
+
+@given(texts, st.binary(max_size=4))
+def test_tables_of_texts_are_read_and_written_as_by_the_library(
+    fields: dict[str, Any], after: bytes
+) -> None:
+    packed = wire._packed(fields)
+    assert sorted(decode.field_table(packed)[1].items()) == sorted(fields.items())
+    assert wire._table(packed + after) == decode.field_table(packed + after)
+    assert wire._packed(dict(sorted(fields.items()))) == encode.field_table(fields)
+
+
+@given(st.dictionaries(st.text(max_size=8), values, max_size=4))
+def test_other_tables_are_written_as_by_the_library_or_refused(fields: dict[str, Any]) -> None:
+    try:
+        expected = encode.field_table(fields)
+    except (TypeError, ValueError, OverflowError, struct.error, RecursionError) as exc:
+        with pytest.raises(type(exc)):
+            wire._packed(fields)
+    else:
+        read = decode.field_table(wire._packed(fields))[1]
+        assert repr(sorted(read.items())) == repr(sorted(decode.field_table(expected)[1].items()))
+
+
+@given(texts, st.data())
+def test_damaged_tables_of_texts_are_read_as_by_the_library(
+    fields: dict[str, str], data: st.DataObject
+) -> None:
+    packed = bytearray(wire._packed(fields))
+    where = data.draw(st.integers(0, len(packed) - 1))
+    packed[where] = data.draw(st.integers(0, 255))
+    damaged = bytes(packed[: data.draw(st.integers(4, len(packed)))])
+    plain = wire._plain_table(damaged)
+    if plain is not None:
+        assert plain == decode.field_table(damaged)
+
+
+@pytest.mark.parametrize("name", ["n" * 129, "é" * 65])
+def test_names_that_are_too_long_are_cut_as_by_the_library(name: str) -> None:
+    assert wire._packed({name: "text"}) == encode.field_table({name: "text"})
 
 
 def raw_of(headers: dict[str, Any], exchange: str = "fedge.up") -> AbstractIncomingMessage:

@@ -11,7 +11,7 @@ class HeadSampler:
     changes made together are seen from end to end.
     """
 
-    BURST_SECONDS = 5.0
+    BURST_SECONDS = 10.0
 
     def __init__(self, *, ratio: float, per_second: float) -> None:
         """Take the bounds.

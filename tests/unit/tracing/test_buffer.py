@@ -74,7 +74,7 @@ def test_sampler_takes_a_burst_and_then_so_many_a_second(monkeypatch: pytest.Mon
     now = 100.0
     monkeypatch.setattr("time.monotonic", lambda: now)
     sampler = HeadSampler(ratio=1.0, per_second=2.0)
-    assert sum(sampler.takes() for _ in range(100)) == 20
+    assert sum(sampler.takes() for _ in range(100)) == 40
     now += 3.0
     assert sum(sampler.takes() for _ in range(100)) == 6
 

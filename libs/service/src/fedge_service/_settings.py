@@ -101,8 +101,8 @@ class TraceSettings(ServiceSettings):
     """Share of the traces that begin in this process which are recorded. 0: none; errors are kept
     all the same."""
 
-    per_second: float = Field(default=10.0, ge=0, le=100_000)
-    """So many recorded traces begin in a second, at most, and ten times as many at once after a
+    per_second: float = Field(default=5.0, ge=0, le=100_000)
+    """So many recorded traces begin in a second, at most, and twenty times as many at once after a
     quiet time. What a message costs nearly doubles where it is recorded. 0: as many as there
     are."""
 

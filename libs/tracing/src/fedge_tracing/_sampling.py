@@ -7,22 +7,21 @@ import time
 class HeadSampler:
     """Takes a share of all traces, and of those no more than so many a second.
 
-    A burst of up to ``BURST_SECONDS`` times as many is taken whole, so that the first of many
+    A burst of up to ``burst_seconds`` times as many is taken whole, so that the first of many
     changes made together are seen from end to end.
     """
 
-    BURST_SECONDS = 10.0
-
-    def __init__(self, *, ratio: float, per_second: float) -> None:
+    def __init__(self, *, ratio: float, per_second: float, burst_seconds: float = 20.0) -> None:
         """Take the bounds.
 
         Args:
             ratio: share of the traces, from 0 to 1.
             per_second: how many begin in a second, at most; 0: as many as there are.
+            burst_seconds: for how long none need have begun for the largest burst.
         """
         self._ratio = ratio
         self._per_second = per_second
-        self._most = max(1.0, per_second * self.BURST_SECONDS)
+        self._most = max(1.0, per_second * burst_seconds)
         self._left = self._most
         self._at = time.monotonic()
 

@@ -44,7 +44,9 @@ class State:
     head: HeadSampler
     node: str = ""
     errors: HeadSampler = field(
-        default_factory=lambda: HeadSampler(ratio=1, per_second=_ERRORS_PER_SECOND)
+        default_factory=lambda: HeadSampler(
+            ratio=1, per_second=_ERRORS_PER_SECOND, burst_seconds=5.0
+        )
     )
     instance: str = field(default_factory=_instance)
     _tracers: dict[str, tuple[SdkTracer, Resource]] = field(default_factory=dict)

@@ -76,10 +76,11 @@ class Handlers:
         match envelope.type:
             case kinds.NODE_ALIVE:
                 interval = fields.interval(envelope.data)
+                wants_answer = fields.flag(envelope.data, "answer", default=False)
                 self._look_at_protocol(node, envelope.data)
                 await self._nodes.heard(node, interval, _backlog(envelope.data))
                 await self._cloud.pass_on(delivery.routing_key, envelope)
-                if fields.flag(envelope.data, "answer", default=False):
+                if wants_answer:
                     await self._nodes.answer(node, envelope.id)
             case kinds.OBJECT_STORED:
                 if envelope.version is None:

@@ -49,7 +49,7 @@ from tests.unit.edged.kit import IMAGE
 ROOT = Path(__file__).parents[3]
 NODE = NodeName("edge-1")
 DEADLINE_SECONDS = 30.0
-STOP_SECONDS = 40.0
+STOP_SECONDS = 80.0
 """Each subscriber may wait ten seconds for a broker that is slow to answer its cancelling."""
 
 Plugin = Callable[[Any, Callable[[], None]], Awaitable[None]]

@@ -49,8 +49,6 @@ from tests.unit.edged.kit import IMAGE
 ROOT = Path(__file__).parents[3]
 NODE = NodeName("edge-1")
 DEADLINE_SECONDS = 30.0
-STOP_SECONDS = 80.0
-"""Each subscriber may wait ten seconds for a broker that is slow to answer its cancelling."""
 
 Plugin = Callable[[Any, Callable[[], None]], Awaitable[None]]
 
@@ -106,7 +104,7 @@ class System:
             if running is None:
                 continue
             running.cancel()
-            await asyncio.wait({running}, timeout=STOP_SECONDS)
+            await asyncio.wait({running}, timeout=DEADLINE_SECONDS)
             assert running.done(), f"{name} does not stop"
             if not running.cancelled():
                 running.result()

@@ -8,6 +8,7 @@ import pytest
 from fedge_fabric import Envelope, UnroutableError
 from fedge_fabric import topology as t
 from fedge_fabric.fabric import Delivery, Fabric
+from fedge_local import processes
 from tests.fixtures.servers import Broker
 
 pytestmark = pytest.mark.broker
@@ -92,3 +93,68 @@ async def test_of_many_messages_published_at_once_those_that_nothing_takes_are_t
         await done.wait()
     assert [isinstance(each, UnroutableError) for each in ended] == [False, True] * 25
     assert sorted(heard) == list(range(0, 50, 2))
+
+
+async def test_service_ends_at_whatever_instant_of_a_question_it_is_stopped(
+    rabbitmq: Broker,
+) -> None:
+    for instant in range(120):
+        fabric = fabric_of(rabbitmq.url)
+        asking = asyncio.Event()
+
+        async def serve(fabric: Fabric = fabric, asking: asyncio.Event = asking) -> None:
+            async with fabric.running():
+                asking.set()
+                while True:
+                    await fabric.depths([t.DEAD, "test.none", t.DEAD])
+
+        async with asyncio.timeout(30):
+            task = asyncio.create_task(serve())
+            await asking.wait()
+            for _ in range(instant):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait({task})
+        assert task.cancelled()
+
+
+async def test_question_that_was_given_up_leaves_the_next_its_answer(rabbitmq: Broker) -> None:
+    fabric = fabric_of(rabbitmq.url)
+    async with asyncio.timeout(60), fabric.running():
+        for instant in range(120):
+            asking = asyncio.create_task(fabric.depths(["test.none", t.DEAD]))
+            for _ in range(instant):
+                await asyncio.sleep(0)
+            asking.cancel()
+            assert set(await fabric.depths(["test.none", t.DEAD])) == {t.DEAD}
+
+
+async def test_service_ends_though_its_broker_stands_still(rabbitmq: Broker) -> None:
+    fabric = fabric_of(rabbitmq.url)
+    name = f"test.{uuid.uuid4().hex[:8]}"
+
+    async def take(_: Delivery) -> None: ...
+
+    for each in ("a", "b", "c"):
+        fabric.subscribe(
+            t.Queue(f"{name}.{each}", (t.Binding(t.REPORTED, f"{name}.{each}"),)), take
+        )
+    serving = asyncio.Event()
+
+    async def serve() -> None:
+        async with fabric.running():
+            serving.set()
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(serve())
+    async with asyncio.timeout(30):
+        await serving.wait()
+    broker = rabbitmq.server.process
+    assert broker is not None
+    await processes.pause(broker)
+    try:
+        task.cancel()
+        await asyncio.wait({task}, timeout=20)
+        assert task.cancelled()
+    finally:
+        processes.resume(broker)

@@ -22,7 +22,8 @@ from fedge_fabric import (
 )
 from fedge_fabric import topology as t
 from fedge_fabric.definitions import link_queue
-from fedge_fabric.fabric import Delivery, Depth, Fabric
+from fedge_fabric.depths import Depth
+from fedge_fabric.fabric import Delivery, Fabric
 from fedge_objects import Change, NodeName, ObjectKey, Version
 from tests.fixtures.servers import Broker, BrokerPair
 

@@ -7,7 +7,8 @@ from typing import cast
 import aio_pika
 
 from fedge_fabric import Envelope
-from fedge_fabric.fabric import Delivery, Depth, Fabric, Handler
+from fedge_fabric.depths import Depth
+from fedge_fabric.fabric import Delivery, Fabric, Handler
 from fedge_fabric.topology import Queue
 
 DEADLINE_SECONDS = 20.0

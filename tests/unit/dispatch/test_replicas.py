@@ -11,7 +11,8 @@ import pytest
 from fedge_dispatch import Replicas
 from fedge_dispatch.replicas import EVERY_SECONDS, GONE_SECONDS, LATE_SECONDS
 from fedge_fabric import Envelope, MalformedError, UnavailableError, kinds
-from fedge_fabric.fabric import Depth, Fabric
+from fedge_fabric.depths import Depth
+from fedge_fabric.fabric import Fabric
 
 pytestmark = pytest.mark.looptime
 

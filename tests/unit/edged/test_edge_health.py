@@ -10,7 +10,7 @@ import pytest
 from fedge_edged.node_tasks.health import QUEUES, Health
 from fedge_edged.reporting import ANSWER_SECONDS, Reporting
 from fedge_fabric import Envelope, MessageClass, UnavailableError, kinds
-from fedge_fabric.fabric import Depth
+from fedge_fabric.depths import Depth
 from fedge_fabric.topology import up_queue
 from fedge_objects import NodeName
 from tests.unit.edged.kit import LoopClock

@@ -26,16 +26,15 @@ from aio_pika.exceptions import (
     ChannelNotFoundEntity,
     DeliveryError,
 )
-from aiormq import spec
 from faststream import AckPolicy
 from faststream.rabbit import Channel, RabbitBroker, RabbitExchange, RabbitMessage, RabbitQueue
 from faststream.rabbit.schemas import ExchangeType
-from typing_extensions import override
 from yarl import URL
 
 import fedge_tracing as tracing
 from fedge_fabric import topology, wire
 from fedge_fabric.channels import Acknowledging, Publishing
+from fedge_fabric.depths import Depth, Depths
 from fedge_fabric.envelope import CONTENT_TYPE, Envelope
 from fedge_fabric.errors import (
     FabricError,
@@ -61,6 +60,7 @@ wire.read_anything()
 
 _PUBLISH_TIMEOUT_SECONDS = 30.0
 _CONNECT_TIMEOUT_SECONDS = 10.0
+_LEAVE_SECONDS = 5.0
 _RECONNECT_SECONDS = 1.0
 _DEFAULT_EXCHANGE = RabbitExchange("", type=ExchangeType.DIRECT)
 _REASON = "fedge-reason"
@@ -94,28 +94,12 @@ class Statistics:
 
 
 @dataclass(frozen=True, slots=True)
-class Depth:
-    """How full a queue is: messages that wait, and how many take from it."""
-
-    messages: int
-    consumers: int
-
-
-@dataclass(frozen=True, slots=True)
 class _Taken:
     """A queue that is consumed, and the channel for it."""
 
     queue: Queue
     definition: RabbitQueue
     channel: Channel
-
-
-class _Question(spec.Queue.Declare):
-    """Of any queue: the library refuses some names that brokers take, as those of federation."""
-
-    @override
-    def validate(self) -> None:
-        """Leave it to the broker."""
 
 
 class Fabric:
@@ -146,6 +130,7 @@ class Fabric:
         self._connection: AbstractRobustConnection | None = None
         self._lanes = Lanes()
         self._publishing: Publishing | None = None
+        self._depths = Depths(self._open_channel)
         self._broker = RabbitBroker(
             URL(url).update_query(name=f"fedge-{service}", heartbeat="10"),
             timeout=_CONNECT_TIMEOUT_SECONDS,
@@ -229,7 +214,20 @@ class Fabric:
             async with self._sending_spans():
                 yield
         finally:
-            await self._broker.stop()
+            await self._leave()
+
+    async def _leave(self) -> None:
+        """Stop consuming and disconnect; one that does not answer is left without its word."""
+        connection = self._connection
+        stopping = asyncio.create_task(self._broker.stop(), name=f"{self._service} leaves")
+        await asyncio.wait({stopping}, timeout=_LEAVE_SECONDS)
+        if not stopping.done():
+            log.warning("broker_does_not_answer", service=self._service)
+            transport = connection.transport if connection is not None else None
+            if transport is not None:
+                # what waits for an answer on it ends with it
+                await transport.connection.close()
+        await stopping
 
     async def publish(
         self,
@@ -329,30 +327,21 @@ class Fabric:
         Raises:
             UnavailableError: the broker did not answer.
         """
-        found = {}
         try:
             async with asyncio.timeout(_PUBLISH_TIMEOUT_SECONDS):
-                for name in queues:
-                    depth = await self._depth(name)
-                    if depth is not None:
-                        found[name] = depth
+                return await self._depths.ask(list(queues))
         except (AMQPError, OSError, TimeoutError, RuntimeError) as exc:
             raise UnavailableError(
                 f"broker did not tell of its queues: {str(exc) or type(exc).__name__}"
             ) from exc
-        return found
 
-    async def _depth(self, name: str) -> Depth | None:
-        if self._connection is None:
+    async def _open_channel(self) -> "aiormq.Channel":
+        """Open a channel that is not restored when the connection is lost."""
+        transport = self._connection.transport if self._connection is not None else None
+        if transport is None:
             raise UnavailableError("the broker is not connected")
-        # a queue that is not there closes the channel that asks
-        async with await self._connection.channel() as channel:
-            underlay = cast("aiormq.Channel", await channel.get_underlay_channel())
-            try:
-                told = await underlay.rpc(_Question(queue=name, passive=True))
-            except ChannelNotFoundEntity:
-                return None
-            return Depth(messages=told.message_count or 0, consumers=told.consumer_count or 0)
+        channel = await transport.connection.channel(publisher_confirms=False)
+        return cast("aiormq.Channel", channel)
 
     async def _send(
         self,

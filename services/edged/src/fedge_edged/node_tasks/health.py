@@ -5,7 +5,7 @@ from typing import Final, Protocol
 
 from fedge_edged.worker import PodWorker
 from fedge_fabric import MessageClass, UnavailableError
-from fedge_fabric.fabric import Depth
+from fedge_fabric.depths import Depth
 from fedge_fabric.topology import up_queue
 from fedge_slots import Was
 

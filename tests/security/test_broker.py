@@ -16,7 +16,13 @@ from fedge_fabric.definitions import LINK_MAX_CONNECTIONS, link_queue
 from fedge_objects import NodeName
 from tests.security.conftest import VICTIM, Node, System, until
 
-pytestmark = [pytest.mark.stack, pytest.mark.broker, pytest.mark.redis, pytest.mark.containerd]
+pytestmark = [
+    pytest.mark.stack,
+    pytest.mark.broker,
+    pytest.mark.redis,
+    pytest.mark.containerd,
+    pytest.mark.timeout(300),
+]
 
 Attack = Callable[[AbstractChannel], Awaitable[object]]
 OWN = link_queue(NodeName("mallory"))

@@ -19,7 +19,13 @@ from fedge_enrolment.refusals import RefusedError
 from fedge_enrolment.registrar import RenewRequest, renewal_message
 from tests.security.conftest import Node, System, until
 
-pytestmark = [pytest.mark.stack, pytest.mark.broker, pytest.mark.redis, pytest.mark.containerd]
+pytestmark = [
+    pytest.mark.stack,
+    pytest.mark.broker,
+    pytest.mark.redis,
+    pytest.mark.containerd,
+    pytest.mark.timeout(300),
+]
 
 KEPT_OUT = (AMQPError, ConnectionError, ssl.SSLError, EOFError, OSError)
 

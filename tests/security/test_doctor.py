@@ -17,7 +17,13 @@ from fedge_local.commands import run
 from fedge_local.errors import CommandFailedError
 from tests.security.conftest import VICTIM, Node, System, until
 
-pytestmark = [pytest.mark.stack, pytest.mark.broker, pytest.mark.redis, pytest.mark.containerd]
+pytestmark = [
+    pytest.mark.stack,
+    pytest.mark.broker,
+    pytest.mark.redis,
+    pytest.mark.containerd,
+    pytest.mark.timeout(300),
+]
 
 CRDS = Path(__file__).parents[2] / "deploy/k8s/base/crds"
 LEVELS = {"OK", "WARN", "FAIL"}

@@ -12,7 +12,13 @@ from fedge_enrolment.dialling import context_of
 from fedge_enrolment.names import BROKER
 from tests.security.conftest import Node, System
 
-pytestmark = [pytest.mark.stack, pytest.mark.broker, pytest.mark.redis, pytest.mark.containerd]
+pytestmark = [
+    pytest.mark.stack,
+    pytest.mark.broker,
+    pytest.mark.redis,
+    pytest.mark.containerd,
+    pytest.mark.timeout(300),
+]
 
 HALF_OPEN = 10_000
 

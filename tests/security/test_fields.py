@@ -25,7 +25,13 @@ from fedge_local.errors import CommandFailedError
 from fedge_objects import Change, JsonObject, ObjectKey, Version
 from tests.security.conftest import VICTIM, System, until
 
-pytestmark = [pytest.mark.stack, pytest.mark.broker, pytest.mark.redis, pytest.mark.containerd]
+pytestmark = [
+    pytest.mark.stack,
+    pytest.mark.broker,
+    pytest.mark.redis,
+    pytest.mark.containerd,
+    pytest.mark.timeout(300),
+]
 
 IMAGE = "fedge.local/hello:demo"
 UP = "../" * 12

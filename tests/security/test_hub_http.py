@@ -5,7 +5,13 @@ import pytest
 
 from tests.security.conftest import VICTIM, System
 
-pytestmark = [pytest.mark.stack, pytest.mark.broker, pytest.mark.redis, pytest.mark.containerd]
+pytestmark = [
+    pytest.mark.stack,
+    pytest.mark.broker,
+    pytest.mark.redis,
+    pytest.mark.containerd,
+    pytest.mark.timeout(300),
+]
 
 
 async def test_who_has_no_token_reaches_into_no_node(system: System) -> None:

@@ -10,7 +10,13 @@ from fedge_operations import NODE_TASKS, task_name
 from tests.security.conftest import VICTIM, Node, System, until
 from tests.security.test_messages import alive
 
-pytestmark = [pytest.mark.stack, pytest.mark.broker, pytest.mark.redis, pytest.mark.containerd]
+pytestmark = [
+    pytest.mark.stack,
+    pytest.mark.broker,
+    pytest.mark.redis,
+    pytest.mark.containerd,
+    pytest.mark.timeout(300),
+]
 
 CRDS = Path(__file__).parents[2] / "deploy/k8s/base/crds"
 JOB = """

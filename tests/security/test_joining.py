@@ -23,7 +23,13 @@ from fedge_enrolment.tokens import JoinToken, TokenError
 from fedge_objects import NodeName
 from tests.security.conftest import VICTIM, Node, System, until
 
-pytestmark = [pytest.mark.stack, pytest.mark.broker, pytest.mark.redis, pytest.mark.containerd]
+pytestmark = [
+    pytest.mark.stack,
+    pytest.mark.broker,
+    pytest.mark.redis,
+    pytest.mark.containerd,
+    pytest.mark.timeout(300),
+]
 
 
 class Asking:

@@ -12,7 +12,13 @@ from fedge_fabric.writes import Author, ObjectChange, Request, Write, node_autho
 from fedge_objects import ObjectKey, Version
 from tests.security.conftest import VICTIM, Node, System, until
 
-pytestmark = [pytest.mark.stack, pytest.mark.broker, pytest.mark.redis, pytest.mark.containerd]
+pytestmark = [
+    pytest.mark.stack,
+    pytest.mark.broker,
+    pytest.mark.redis,
+    pytest.mark.containerd,
+    pytest.mark.timeout(300),
+]
 
 VERSION = Version(9_000_000_000_000_000, 9_000_000_000_000_000)
 POD = """

@@ -10,7 +10,13 @@ from fedge_local.stack import Stack
 from tests.fixtures.proxy import Proxy, proxy
 from tests.security.conftest import SETTINGS, System, until
 
-pytestmark = [pytest.mark.stack, pytest.mark.broker, pytest.mark.redis, pytest.mark.containerd]
+pytestmark = [
+    pytest.mark.stack,
+    pytest.mark.broker,
+    pytest.mark.redis,
+    pytest.mark.containerd,
+    pytest.mark.timeout(300),
+]
 
 EDGE = "behind-a-proxy"
 LINKS = 5

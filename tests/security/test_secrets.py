@@ -14,7 +14,13 @@ import pytest
 from fedge_local.stack import Stack
 from tests.security.conftest import VICTIM, System, until
 
-pytestmark = [pytest.mark.stack, pytest.mark.broker, pytest.mark.redis, pytest.mark.containerd]
+pytestmark = [
+    pytest.mark.stack,
+    pytest.mark.broker,
+    pytest.mark.redis,
+    pytest.mark.containerd,
+    pytest.mark.timeout(300),
+]
 
 READS_IT = """
 apiVersion: v1

@@ -10,7 +10,13 @@ from fedge_fabric import topology as t
 from fedge_fabric.fabric import Delivery, Fabric
 from tests.security.conftest import VICTIM, Node, System, until
 
-pytestmark = [pytest.mark.stack, pytest.mark.broker, pytest.mark.redis, pytest.mark.containerd]
+pytestmark = [
+    pytest.mark.stack,
+    pytest.mark.broker,
+    pytest.mark.redis,
+    pytest.mark.containerd,
+    pytest.mark.timeout(300),
+]
 
 
 def url_of(system: System, certificate: Path, key: Path, authorities: Path) -> str:

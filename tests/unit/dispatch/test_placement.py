@@ -285,3 +285,15 @@ def test_list_claims_no_more_than_is_known_of_what_leads_there() -> None:
         if isinstance(each, Complete) and each.resource == "configmaps"
     ]
     assert listed.version == Version(5, 5)
+
+
+def test_config_map_that_goes_from_one_group_to_another_stays_with_who_needs_both() -> None:
+    placement, holder = Placement(LEADING, FOLLOWING), Holder()
+    everything = [
+        *put(placement, pod("p", "a", frozenset(), 5, frozenset(GROUPS))),
+        *put(placement, config_map("m", 6, frozenset({"x"}))),
+        *put(placement, config_map("m", 7, frozenset({"y"}))),
+    ]
+    for each in everything:
+        holder.take(each)
+    assert holder.present()[ObjectKey("configmaps", "d", "m")]["groups"] == ["y"]

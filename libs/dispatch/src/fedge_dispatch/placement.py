@@ -171,6 +171,7 @@ class Placement:
             self._see(key.resource, revision)
         if key.resource in self._following:
             since = decided or revision
+            self._stay_for_groups(key, joins, since)
             return [
                 # first, so that nobody is told of it who is to have it no longer
                 *self._leave_groups(key, joins, since, is_listed=is_listed),
@@ -335,6 +336,16 @@ class Placement:
                 decisions.append(self._decide(each, key, Version(need.decided, revision), obj))
             decisions += self._let_go(each, key, before - needs, decided, is_listed=is_listed)
         return decisions
+
+    def _stay_for_groups(self, key: ObjectKey, groups: frozenset[ObjectKey], decided: int) -> None:
+        """Let an object stay, as it leaves a group, at the nodes that need a group it joins.
+
+        Told that it is gone they could not be told that it is there: both would be of one revision.
+        """
+        for group in groups - self._joined.get(key, frozenset()):
+            for node, _ in self._needing(group):
+                if key in self._needs[node]:
+                    self._need(node, group, (key,), decided)
 
     def _leave_groups(
         self, key: ObjectKey, groups: frozenset[ObjectKey], decided: int, *, is_listed: bool

@@ -197,6 +197,30 @@ async def all_arrive_once(book: Path, arrivals: Arrivals) -> None:
     assert findings == Findings()
 
 
+@asynccontextmanager
+async def events_with_the_line_cut(story: Story, folder: Path) -> AsyncIterator[Path]:
+    """Have events made at the gateway with the line cut; the book of those that are accepted.
+
+    None of them gets through meanwhile. Afterwards the line is there again, and each must have its
+    effect, once and in order; and no data of a broker is left aside.
+    """
+    book, arrivals = folder / "book", Arrivals(folder / "arrived.db")
+    edge = story.stack.edge(EDGE)
+    cloud = Fabric(story.stack.amqp_url, service="upgrade", exchanges=t.CLOUD_EXCHANGES)
+    cloud.subscribe(EVENTS, Consumer(arrivals).take)
+    async with cloud.running():
+        await story.cut_line()
+        try:
+            async with events_made(story, book):
+                yield book
+            assert arrivals.numbers() == {}  # all of them waited
+        finally:
+            await edge.heal()
+        await story.node_ready("True")
+        await all_arrive_once(book, arrivals)
+    assert not list((edge.parts.folder / "data" / "rabbitmq").glob("mnesia.*"))
+
+
 @pytest.mark.parametrize(
     ("version", "is_open"),
     [
@@ -208,29 +232,16 @@ async def all_arrive_once(book: Path, arrivals: Arrivals) -> None:
 async def test_events_accepted_with_the_line_cut_survive_a_version_that_is_taken_back(
     story: Story, archives: dict[str, Path], tmp_path: Path, version: str, is_open: bool
 ) -> None:
-    book, arrivals = tmp_path / "book", Arrivals(tmp_path / "arrived.db")
-    edge = story.stack.edge(EDGE)
-    cloud = Fabric(story.stack.amqp_url, service="upgrade", exchanges=t.CLOUD_EXCHANGES)
-    cloud.subscribe(EVENTS, Consumer(arrivals).take)
-    async with cloud.running():
-        await story.cut_line()
-        try:
-            async with events_made(story, book):
-                before = await more_accepted(book, 20)
-                async with asyncio.TaskGroup() as tasks:
-                    during = tasks.create_task(accepted_while_tried(story, book))
-                    with pytest.raises(CommandFailedError, match=TAKEN_BACK):
-                        await here(story, f"--file={archives[version]}", "--timeout=40s")
-                assert state_of(story)["current"] == ""
-                assert bool(during.result()) is is_open
-                # the broker of the version before takes them again
-                await more_accepted(book, max(before, accepted(book)))
-            assert arrivals.numbers() == {}  # all of them waited
-        finally:
-            await edge.heal()
-        await story.node_ready("True")
-        await all_arrive_once(book, arrivals)
-    assert not list((edge.parts.folder / "data" / "rabbitmq").glob("mnesia.*"))
+    async with events_with_the_line_cut(story, tmp_path) as book:
+        before = await more_accepted(book, 20)
+        async with asyncio.TaskGroup() as tasks:
+            during = tasks.create_task(accepted_while_tried(story, book))
+            with pytest.raises(CommandFailedError, match=TAKEN_BACK):
+                await here(story, f"--file={archives[version]}", "--timeout=40s")
+        assert state_of(story)["current"] == ""
+        assert bool(during.result()) is is_open
+        # the broker of the version before takes them again
+        await more_accepted(book, max(before, accepted(book)))
 
 
 def waits(status: dict[str, Any]) -> bool:
@@ -283,27 +294,14 @@ async def test_from_a_file_with_the_line_cut_and_still_there_after_a_restart(
 async def test_another_broker_that_works_is_kept_with_what_was_queued(
     story: Story, archives: dict[str, Path], tmp_path: Path
 ) -> None:
-    book, arrivals = tmp_path / "book", Arrivals(tmp_path / "arrived.db")
-    edge = story.stack.edge(EDGE)
-    cloud = Fabric(story.stack.amqp_url, service="upgrade", exchanges=t.CLOUD_EXCHANGES)
-    cloud.subscribe(EVENTS, Consumer(arrivals).take)
-    async with cloud.running():
-        await story.cut_line()
-        try:
-            async with events_made(story, book):
-                before = await more_accepted(book, 20)
-                said = await here(story, f"--file={archives['0.8.0']}", "--timeout=60s")
-                assert said.splitlines()[-1] == f"node {EDGE} runs 0.8.0"
-                await more_accepted(book, max(before, accepted(book)))
-            assert arrivals.numbers() == {}  # all of them waited
-        finally:
-            await edge.heal()
-        await story.node_ready("True")
-        await all_arrive_once(book, arrivals)
+    async with events_with_the_line_cut(story, tmp_path) as book:
+        before = await more_accepted(book, 20)
+        said = await here(story, f"--file={archives['0.8.0']}", "--timeout=60s")
+        assert said.splitlines()[-1] == f"node {EDGE} runs 0.8.0"
+        await more_accepted(book, max(before, accepted(book)))
     current = state_of(story)["current"]
-    root = edge.parts.folder / "data" / "versions" / current / "root"
-    assert broker_of(root) == OTHER_BROKER
-    assert not list((edge.parts.folder / "data" / "rabbitmq").glob("mnesia.*"))
+    versions = story.stack.edge(EDGE).parts.folder / "data" / "versions"
+    assert broker_of(versions / current / "root") == OTHER_BROKER
 
 
 async def here_version(story: Story) -> str:

@@ -1,6 +1,7 @@
 """The store of what nodes should have, on a real Redis, by the contract."""
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -42,3 +43,22 @@ async def test_data_of_another_version_of_hub_is_dropped_and_own_data_kept(redis
         await store.prepare()
         assert list(await store.wanted(NODE)) == [change("a", 5, 5).key]
         await redis.delete(*[key async for key in redis.scan_iter("fedge:*")])
+
+
+async def test_object_that_goes_while_it_is_read_leaves_its_turn_to_its_tombstone(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = change("a", 6, 6, gone=True)  # with the context of a trace
+    async with Redis.from_url(redis_url) as redis:
+        store, bodies = RedisWantedStore(redis), redis.hmget
+        await store.want(NODE, change("a", 5, 5))
+        await store.want(NODE, change("b", 5, 5))
+
+        async def overtaken(*arguments: Any) -> list[bytes | None]:
+            await store.want(NODE, gone)
+            return await bodies(*arguments)
+
+        monkeypatch.setattr(redis, "hmget", overtaken)
+        assert await store.unsent(NODE) == [change("b", 5, 5)]
+        assert await store.unsent(NODE) == [gone, change("b", 5, 5)]
+        await redis.delete(*[key async for key in redis.scan_iter(f"fedge:{{{NODE}}}:*")])

@@ -152,8 +152,8 @@ class RedisWantedStore(WantedStore):
         return [
             _change(name, wanted[name], body)
             for name, body in zip(names, bodies, strict=True)
-            # a body that is gone by now means a newer version, which brings its own turn
-            if body is not None or wanted[name].endswith("-")
+            # what is gone by now has a newer version, which brings its own turn
+            if wanted[name].endswith("-") or _has_object(body)
         ]
 
     @override
@@ -338,6 +338,11 @@ def _encode(change: Change) -> bytes:
     if change.is_gone:
         return f"{change.trace}\n".encode() if change.trace else b""
     return change.trace.encode() + b"\n" + msgspec.json.encode(change.object, order="sorted")
+
+
+def _has_object(body: bytes | None) -> bool:
+    """Whether there is more than the trace context of an object that is gone."""
+    return body is not None and not body.endswith(b"\n")
 
 
 def _change(name: str, mark: str, body: bytes | None) -> Change:

@@ -65,8 +65,8 @@ from fedge_local.processes import Place
 ROUNDS = 200
 WARM_UP = 10
 FEW, FEW_SECONDS = 30, 10.0
-FEW_PER_SECOND = {"few_": 100, "": 100 * FEW}
-"""Reports a second of all of them together, by what the results are called after."""
+FEW_TOGETHER_PER_SECOND = 100
+"""Reports of all of them together at first."""
 FIRST_SECONDS = 2.0
 """Ages are not looked at before: the first report of each device passes at once."""
 PAUSE_SECONDS = 0.02
@@ -81,11 +81,16 @@ class Size:
     """How much of everything."""
 
     rounds: int = ROUNDS
+    warm_up: int = WARM_UP
     few_seconds: float = FEW_SECONDS
+    few_each_per_second: int = 100
     load: Load = LOAD
 
 
-SMALL = Size(rounds=5, few_seconds=4.0, load=Load(devices=200, per_second=400, seconds=3.0))
+SMALL = Size(
+    rounds=5, warm_up=2, few_seconds=4.0, few_each_per_second=20,
+    load=Load(devices=200, per_second=400, seconds=3.0),
+)  # fmt: skip
 
 
 def p99(seconds: Sequence[float]) -> float:
@@ -95,7 +100,7 @@ def p99(seconds: Sequence[float]) -> float:
 
 
 async def measure_ways(
-    kube: KubeClient, mqtt: Mqtt, statuses: Watched, rounds: int
+    kube: KubeClient, mqtt: Mqtt, statuses: Watched, size: Size
 ) -> dict[str, float]:
     """Return how long a wish takes down, and a report up."""
     topic = f"{TOPIC}/one/twin/update"
@@ -103,7 +108,7 @@ async def measure_ways(
     await kube.create(DEVICES, device("one"))
     await mqtt.until(lambda _, body: body.get("delta") == {PROPERTY: "0"})
     desired, reports = [], []
-    for number in range(WARM_UP + rounds):
+    for number in range(size.warm_up + size.rounds):
         value = str(number + 1)
         patch = {"properties": [{"name": PROPERTY, "desired": {"value": value}}]}
         began = time.perf_counter()
@@ -111,7 +116,7 @@ async def measure_ways(
         at = await mqtt.until(lambda _, body, v=value: body.get("delta") == {PROPERTY: v})  # type: ignore[misc]  # mypy sees no type of a default
         desired.append(at - began)
         await asyncio.sleep(PAUSE_SECONDS)
-    for number in range(WARM_UP + rounds):
+    for number in range(size.warm_up + size.rounds):
         await asyncio.sleep(REPORT_PAUSE_SECONDS)
         value = f"r{number}"
         began = time.perf_counter()
@@ -120,10 +125,10 @@ async def measure_ways(
         reports.append(at - began)
     await kube.delete(DEVICES, NAMESPACE, "one")
     return {
-        "desired_p50_ms": p50(desired[WARM_UP:]),
-        "desired_p99_ms": p99(desired[WARM_UP:]),
-        "reported_p50_ms": p50(reports[WARM_UP:]),
-        "reported_p99_ms": p99(reports[WARM_UP:]),
+        "desired_p50_ms": p50(desired[size.warm_up :]),
+        "desired_p99_ms": p99(desired[size.warm_up :]),
+        "reported_p50_ms": p50(reports[size.warm_up :]),
+        "reported_p99_ms": p99(reports[size.warm_up :]),
     }
 
 
@@ -212,14 +217,15 @@ async def measure_link(
 
 
 async def measure_few(
-    kube: KubeClient, broker: Broker, statuses: Watched, folder: Path, seconds: float
+    kube: KubeClient, broker: Broker, statuses: Watched, folder: Path, size: Size
 ) -> dict[str, float]:
     """Return what a few devices cost the API, and how old the value there is at most."""
     found: dict[str, float] = {"few_devices": FEW}
-    devices = Watched(kube, DEVICES)
+    devices, seconds = Watched(kube, DEVICES), size.few_seconds
+    rates = {"few_": FEW_TOGETHER_PER_SECOND, "": FEW * size.few_each_per_second}
     async with beside(devices.run()):
         await devices.listed.wait()
-        for prefix, per_second in FEW_PER_SECOND.items():
+        for prefix, per_second in rates.items():
             names = [f"{prefix or 'busy_'}{number}".replace("_", "-") for number in range(FEW)]
             for name in names:
                 await kube.create(DEVICES, device(name))
@@ -318,13 +324,13 @@ async def measure_system(size: Size) -> dict[str, float]:
                 async with beside(statuses.run(), mqtt.run()):
                     await statuses.listed.wait()
                     say("one device")
-                    ways = await measure_ways(kube, mqtt, statuses, size.rounds)
+                    ways = await measure_ways(kube, mqtt, statuses, size)
                     say("the floor")
                     edge_url = f"amqp://{edge.account}@{LOOPBACK}:{amqp}/"
                     floor = await measure_floor(kube, mqtt, stack.amqp_url, edge_url, size.rounds)
                     say("thirty devices")
                     broker = Broker(host=host, port=port, user=user, password=password)
-                    few = await measure_few(kube, broker, statuses, Path(folder), size.few_seconds)
+                    few = await measure_few(kube, broker, statuses, Path(folder), size)
     return {**ways, **floor, **few}
 
 

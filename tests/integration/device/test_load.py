@@ -15,7 +15,7 @@ from tests.integration.device.world import DEADLINE_SECONDS, ROOT, World, device
 pytestmark = pytest.mark.broker
 
 NAMES = [f"d-{number}" for number in range(30)]
-REPORTS = 200
+REPORTS = 100
 PER_SECOND = 100
 LAST = str(REPORTS - 1)
 SUMMARY_SECONDS = 5.0

@@ -54,7 +54,7 @@ async def test_object_that_goes_while_it_is_read_leaves_its_turn_to_its_tombston
         await store.want(NODE, change("a", 5, 5))
         await store.want(NODE, change("b", 5, 5))
 
-        async def overtaken(*arguments: Any) -> list[bytes | None]:
+        async def overtaken(*arguments: Any) -> Any:
             await store.want(NODE, gone)
             return await bodies(*arguments)
 

@@ -21,7 +21,9 @@ async def test_what_a_pod_needs_is_shown_at_the_edge(edge: Edge) -> None:
     await edge.becomes(lambda: edge.is_running("reader"))
     shown = await edge.get("/api/v1/namespaces/default/configmaps/settings")
     assert shown["data"] == {"mode": "day"}
+    await edge.becomes(lambda: edge.shows(f"/api/v1/nodes/{NODE}"))
     assert (await edge.get(f"/api/v1/nodes/{NODE}"))["status"]["conditions"]
+    await edge.becomes(lambda: edge.shows("/api/v1/namespaces/default"))
     assert (await edge.get("/api/v1/namespaces/default"))["status"]["phase"] == "Active"
 
 
